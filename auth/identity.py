@@ -1,0 +1,54 @@
+"""Who is calling, as far as the gateway vouches for it."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+Method = Literal["session", "bearer"]
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """A caller who proved who they are."""
+
+    subject: str
+    """An immutable identifier; never a name or an address that a person may change."""
+    method: Method = "session"
+    name: str = ""
+    tenant: str = ""
+    email: str = ""
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    auth_time: int = 0
+    """When the person proved it, epoch seconds; 0 when that is not known."""
+    amr: tuple[str, ...] = ()
+    """Authentication methods references (RFC 8176)."""
+    issuer: str = ""
+    """Who says so: empty for a session, the token's issuer for a bearer token."""
+    session_digest: str = ""
+    """The session's digest (`auth.session.digest`), empty for a bearer token."""
+    expires_at: float = 0.0
+    """Epoch seconds after which this identity is nobody's any more."""
+    claims: Mapping[str, object] = {}
+
+
+class Authenticated(msgspec.Struct, frozen=True):
+    """The request carries a credential and it is good."""
+
+    identity: Identity
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """The request carries no credential."""
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The request carries a credential that is no good: treated as absent, told apart in the log."""
+
+    reason: str
+    """A code of `auth.decision.Reason`, for the log and never for the answer."""
+
+
+Caller = Authenticated | Absent | Rejected
+ABSENT = Absent()

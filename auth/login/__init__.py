@@ -1,0 +1,1 @@
+"""The bundled login service: accounts, pages, and the forms between them."""

@@ -1,0 +1,93 @@
+"""What the core needs from the world, as protocols with the contract that the tests check."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from auth.identity import Caller
+from auth.session import SessionRecord
+
+
+class AuthUnavailable(Exception):
+    """The store or an issuer's keys could not be asked: an outage, never "not signed in".
+
+    `retry_after` is a hint in whole seconds.
+    """
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How an ending went. When it is returned, the ending is in force on every gateway."""
+
+    ended: int
+    """Sessions that were alive and are not any more."""
+    acknowledged: int
+    """Workers that confirmed within the time."""
+    of: int
+    """Workers that might have held a copy."""
+    waited_ms: float
+
+
+class SessionSummary(msgspec.Struct, frozen=True):
+    """A session as lists show it; without anything that could be used as one."""
+
+    digest: str
+    record: SessionRecord
+    idle_expires_at: float
+    """Epoch seconds at which it ends if it is not used."""
+
+
+class SessionStore(Protocol):
+    """Where sessions live. Every method may raise `AuthUnavailable`, and says nothing else on it."""
+
+    def peek(self, digest: str) -> SessionRecord | None:
+        """Return the record if a copy under a live lease is at hand, without waiting.
+
+        None says nothing: not at hand, or no such session. Never raises.
+        """
+        ...
+
+    async def find(self, digest: str, *, serve_cached: float = 0.0) -> SessionRecord | str:
+        """Return the live record, or the `Reason` code why there is none.
+
+        The answer is as fresh as the call: a session whose ending was answered before the call
+        is never found. With *serve_cached* (seconds), a session known good when the store was
+        lost is still found for that long.
+        """
+        ...
+
+    async def create(self, record: SessionRecord) -> str:
+        """Store a new session under a new random id and return the cookie value."""
+        ...
+
+    async def end(self, digest: str, *, reason: str) -> Ended:
+        """End one session, everywhere."""
+        ...
+
+    async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
+        """End every session of *subject* but the one with digest *keep*, everywhere."""
+        ...
+
+    async def end_all(self, *, reason: str) -> Ended:
+        """End every session there is."""
+        ...
+
+    async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
+        """List the live sessions of *subject*, newest first."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Who a bearer token speaks for."""
+
+    def peek(self, token: str) -> Caller | None:
+        """Return the verdict if it is at hand (a token seen before), without waiting."""
+        ...
+
+    async def verify(self, token: str) -> Caller:
+        """Return `Authenticated` or `Rejected`; raise `AuthUnavailable` if keys cannot be had."""
+        ...

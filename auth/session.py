@@ -1,0 +1,95 @@
+"""The session record, as it stands in the store (contract section 6), and the digest that names it.
+
+The cookie value never reaches the store, a log or an upstream: everything is keyed by its SHA-256.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+
+import msgspec
+
+from auth.identity import Identity
+
+
+class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
+    """What the login service wrote about a session. Times are epoch seconds."""
+
+    v: int
+    subject: str
+    created_at: float
+    expires_at: float
+    name: str = ""
+    tenant: str = ""
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    email: str = ""
+    auth_time: float = 0
+    amr: tuple[str, ...] = ()
+    claims: Mapping[str, object] = {}
+
+
+class MalformedRecord(ValueError):
+    """The value under a session's key is no session record of version 1."""
+
+
+def new_cookie_value() -> str:
+    """Return 256 random bits, URL-safe (OWASP ASVS 7.2.3 asks for 128)."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(cookie_value: str) -> str:
+    """Return the lower-case hex SHA-256 of *cookie_value*, the session's name in the store."""
+    return hashlib.sha256(cookie_value.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def session_key(session_digest: str) -> str:
+    """Return the key of the record; the braces are literal, they pin the cluster slot."""
+    return f"doorward:session:{{{session_digest}}}"
+
+
+_decode = msgspec.json.Decoder(SessionRecord).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_record(value: bytes) -> SessionRecord:
+    """Read the JSON of a session record.
+
+    Raises:
+        MalformedRecord: not JSON, a required field is missing, a field has the wrong type, or
+            the version is not 1. Fields this version does not know are ignored.
+    """
+    try:
+        record = _decode(value)
+    except msgspec.MsgspecError as error:
+        raise MalformedRecord(str(error)) from error
+    if record.v != 1:
+        raise MalformedRecord(f"version {record.v} is not 1")
+    if not record.subject:
+        raise MalformedRecord("subject is empty")
+    return record
+
+
+def encode_record(record: SessionRecord) -> bytes:
+    """Return the JSON that `parse_record` reads."""
+    return _encode(record)
+
+
+def identity_of(record: SessionRecord, session_digest: str) -> Identity:
+    """Return the identity that *record* vouches for."""
+    return Identity(
+        subject=record.subject,
+        method="session",
+        name=record.name,
+        tenant=record.tenant,
+        email=record.email,
+        roles=record.roles,
+        groups=record.groups,
+        scopes=record.scopes,
+        auth_time=int(record.auth_time or record.created_at),
+        amr=record.amr,
+        session_digest=session_digest,
+        expires_at=record.expires_at,
+        claims=record.claims,
+    )

@@ -1,0 +1,1 @@
+"""The part of the configuration that touches the world: files, environment, secrets."""

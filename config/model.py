@@ -1,0 +1,265 @@
+"""The records that a good route file becomes: frozen, complete, with every default filled in.
+
+Units: durations are seconds (float), sizes are bytes (int). Collections are tuples and frozensets,
+so that a whole `Configuration` can be shared between generations and compared by value.
+Reference: `docs/routes.md`.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
+
+import msgspec
+
+IPNetwork = IPv4Network | IPv6Network
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A value that never shows itself in a log, an error or a `repr`."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """A certificate chain and its key, both PEM files."""
+
+    cert_file: str
+    key_file: str
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a client may cost."""
+
+    head: int = 32 * 1024
+    body: int = 16 * 1024 * 1024
+    head_timeout: float = 10.0
+    idle_timeout: float = 75.0
+    connections: int = 10_000
+
+
+class Server(msgspec.Struct, frozen=True):
+    """The public side."""
+
+    listen: Address
+    public_url: str
+    """Scheme and authority that browsers use, without a trailing slash; decides cookie security."""
+    workers: int = 1
+    trusted_proxies: tuple[IPNetwork, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    limits: Limits = Limits()
+
+
+class Admin(msgspec.Struct, frozen=True):
+    """The operators' side; without a token the API and the dashboard are closed."""
+
+    listen: Address
+    token: Secret | None = None
+
+
+class Store(msgspec.Struct, frozen=True):
+    """Where the sessions live: `embedded` or a Redis URL (which may carry a password)."""
+
+    url: Secret
+
+
+class SessionSettings(msgspec.Struct, frozen=True):
+    """How sessions are named and how long they last."""
+
+    cookie_name: str
+    """As sent to the browser: with `__Host-` when `public_url` is https."""
+    secure: bool
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    idle_timeout: float = 1800.0
+    absolute_timeout: float = 43_200.0
+    lease: float = 0.5
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """An OpenID provider that people may sign in with."""
+
+    id: str
+    label: str
+    issuer: str
+    client_id: str
+    client_secret: Secret | None = None
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    claims: Mapping[str, str] = {}
+
+
+class Login(msgspec.Struct, frozen=True):
+    """Where people are sent to sign in."""
+
+    url: str = "/.doorward/login"
+    return_parameter: str = "return_to"
+    accounts: bool = True
+    providers: tuple[Provider, ...] = ()
+
+
+class TokenIssuer(msgspec.Struct, frozen=True):
+    """One issuer of bearer tokens that is believed."""
+
+    issuer: str
+    audience: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    jwks_uri: str | None = None
+    jwks_file: str | None = None
+    """With neither, the keys are discovered from the issuer."""
+    claims: Mapping[str, str] = {}
+    """Identity field to the dotted path of the claim that fills it."""
+
+
+IdentityField = Literal[
+    "subject", "tenant", "roles", "scopes", "groups", "name", "email", "method"
+]
+
+
+class Assertion(msgspec.Struct, frozen=True):
+    """The signed statement of the caller's identity."""
+
+    header: str = "X-Auth-Assertion"
+    ttl: float = 60.0
+    issuer: str = ""
+
+
+class IdentityHeaders(msgspec.Struct, frozen=True):
+    """Which fields tell the upstream who is calling."""
+
+    fields: tuple[tuple[str, IdentityField], ...]
+    """Field name and the part of the identity that fills it, in the order they are sent."""
+    assertion: Assertion
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long an upstream may take."""
+
+    connect: float = 2.0
+    response: float = 30.0
+    """From the end of the request to the response head."""
+    idle: float = 60.0
+    """Without a byte in either direction while a body is on its way."""
+
+
+class HealthCheck(msgspec.Struct, frozen=True):
+    """An active check; an endpoint that fails it gets no requests while another one passes."""
+
+    path: str
+    interval: float = 5.0
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One address of an upstream."""
+
+    scheme: Literal["http", "https", "unix"]
+    host: str
+    """Host name or address; for `unix` the path of the socket."""
+    port: int = 0
+    base_path: str = ""
+    """Put before the path that is sent, without a trailing slash."""
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.host}"
+        return f"{self.scheme}://{Address(self.host, self.port)}{self.base_path}"
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """A backend service."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    balance: Literal["least_requests", "round_robin"] = "least_requests"
+    health: HealthCheck | None = None
+    timeouts: Timeouts = Timeouts()
+    on_logout: str | None = None
+
+
+class AccessRule(msgspec.Struct, frozen=True):
+    """Who may. Every part that is given must hold."""
+
+    level: Literal["public", "optional", "signed-in"]
+    """`public`: nobody is looked up. `optional`: an identity is passed on when there is one."""
+    roles: frozenset[str] = frozenset()
+    """Any of them; empty asks for none. The same for groups and tenants."""
+    scopes: frozenset[str] = frozenset()
+    """All of them."""
+    groups: frozenset[str] = frozenset()
+    tenants: frozenset[str] = frozenset()
+    when: str | None = None
+    """A CEL expression that must be true."""
+
+
+class Match(msgspec.Struct, frozen=True):
+    """Which requests a route takes."""
+
+    path: str
+    """As written: exact, or a prefix when it ends in `/*`; `{name}` stands for one segment."""
+    hosts: tuple[str, ...] = ()
+    """Lower case; exact or `*.suffix`; empty takes every host."""
+    methods: tuple[str, ...] = ()
+    """Upper case; empty takes every method."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One line of the route table."""
+
+    id: str
+    match: Match
+    upstream: str
+    access: AccessRule
+    strip_prefix: str = ""
+    add_prefix: str = ""
+    allow_encoded_slash: bool = False
+    unauthenticated: Literal["auto", "redirect", "401"] = "auto"
+    serve_cached: float = 0.0
+    """How long a session known good is admitted after the store was lost; 0: not at all."""
+    line: int = 0
+    """Where in the file it stands, for `explain` and messages."""
+
+
+class RouteTest(msgspec.Struct, frozen=True):
+    """A sentence of the route file about itself."""
+
+    method: str
+    target: str
+    """Path with query, or an absolute URL."""
+    expect: Literal["allow", "deny", "challenge", "not-found"]
+    subject: str | None = None
+    """None: nobody is signed in."""
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    tenant: str = ""
+    claims: Mapping[str, object] = {}
+    headers: tuple[tuple[str, str], ...] = ()
+    line: int = 0
+    column: int = 0
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """A whole route file that holds together."""
+
+    server: Server
+    admin: Admin
+    store: Store
+    session: SessionSettings
+    login: Login
+    tokens: tuple[TokenIssuer, ...]
+    identity: IdentityHeaders
+    upstreams: Mapping[str, Upstream]
+    routes: tuple[Route, ...]
+    tests: tuple[RouteTest, ...] = ()

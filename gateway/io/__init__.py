@@ -1,0 +1,1 @@
+"""Sockets, processes, files: the shell around the pure gateway."""

@@ -1,0 +1,1 @@
+"""The life of a request, as one pure decision. Read this first."""
