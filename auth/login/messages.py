@@ -1,0 +1,41 @@
+"""What the login service is asked and what it answers: plain values, no type of a web framework."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from auth.identity import Caller
+
+
+class LoginRequest(msgspec.Struct, frozen=True):
+    """A request for one of the service's own pages, read and authenticated by whoever serves it."""
+
+    method: str
+    path: str
+    """The canonical path, `/.doorward/login` for instance."""
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    """The decoded `application/x-www-form-urlencoded` content; empty for anything else."""
+    cookies: Mapping[str, str]
+    """Name to value; a name that came more than once is left out (nobody can say which is ours)."""
+    fields: Mapping[str, str]
+    """Lower-case field name to value; what came more than once is joined with a comma."""
+    client_address: str
+    caller: Caller
+    origin: str = ""
+    """Scheme and authority that the client used (`https://example.com`), as far as known.
+
+    Empty: taken from the `Host` field and the scheme of `public_url`.
+    """
+
+
+class LoginAnswer(msgspec.Struct, frozen=True):
+    """A complete answer, small and in memory; the same shape as `gateway.answer.Answer`."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...] = ()
+    """Complete but for Content-Length, Date and Connection; `X-Doorward-Error` is among them."""
+    body: bytes = b""
+    """Also there for HEAD: whoever serves it leaves the body out and keeps its length."""
+    error: str = ""
+    """The code of `X-Doorward-Error`, for the log; empty for an answer that is no error."""
