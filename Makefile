@@ -1,0 +1,57 @@
+# make run    the gateway on routes.yaml, with an embedded store and a demo behind it
+# make test   everything that is tested; needs no root and no service that is already running
+# make check  format, lint, types, import layers
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format lock soak clean
+
+help:
+	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Doorward needs Python 3.11 or newer; name yours with 'make PYTHON=python3.12'" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# --no-deps and --require-hashes: what is installed is what the lock file names, and nothing else.
+.venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.lock .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+install: .venv/.installed
+
+# exec: Ctrl-C goes to the gateway itself, which stops all it has started.
+run: .venv/.installed
+	@exec $(BIN)/doorward run --config routes.yaml --demo
+
+test: .venv/.installed-dev
+	@exec $(BIN)/python -m pytest
+
+check: .venv/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/doorward check routes.yaml
+
+format: .venv/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: .venv/.installed-dev
+	@DOORWARD_SOAK=1 exec $(BIN)/python -m pytest -m soak
+
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable --extra embedded
+lock: .venv/.installed-dev
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf .venv .doorward build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
