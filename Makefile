@@ -1,7 +1,7 @@
 # make run    the gateway on routes.yaml, with an embedded store and a demo behind it
 # make test   everything that is tested; needs no root and no service that is already running
 # make check  format, lint, types, import layers
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -11,12 +11,12 @@ help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
 
 .venv/bin/python:
-	@command -v $(PYTHON) >/dev/null || { echo "Doorward needs Python 3.11 or newer; name yours with 'make PYTHON=python3.12'" >&2; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Doorward needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 # --no-deps and --require-hashes: what is installed is what the lock file names, and nothing else.
-.venv/.installed: requirements.lock pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+.venv/.installed: requirements-embedded.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-embedded.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -47,11 +47,13 @@ format: .venv/.installed-dev
 soak: .venv/.installed-dev
 	@DOORWARD_SOAK=1 exec $(BIN)/python -m pytest -m soak
 
+# Three locks: production (its image brings a server of its own), with the embedded store, and with the tools.
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable --extra embedded
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
 lock: .venv/.installed-dev
 	$(LOCK) --output-file requirements.lock pyproject.toml
-	$(LOCK) --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) --extra embedded --output-file requirements-embedded.lock pyproject.toml
+	$(LOCK) --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
 
 clean:
 	rm -rf .venv .doorward build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
