@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from auth.decision import Reason
 from auth.identity import Caller
 from auth.session import SessionRecord
 
@@ -12,12 +13,19 @@ from auth.session import SessionRecord
 class AuthUnavailable(Exception):
     """The store or an issuer's keys could not be asked: an outage, never "not signed in".
 
-    `retry_after` is a hint in whole seconds.
+    `retry_after` is a hint in whole seconds; `reason` says which of the two it was.
     """
 
-    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: int = 1,
+        reason: Reason = Reason.STORE_UNAVAILABLE,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.reason = reason
 
 
 class Ended(msgspec.Struct, frozen=True):

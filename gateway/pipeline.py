@@ -1,1 +1,112 @@
-"""The life of a request, as one pure decision. Read this first."""
+"""The life of a request, as one pure decision. Read this first.
+
+A live request, `doorward explain`, the forward-auth endpoint and the route file's own tests all
+take these steps. Only an outcome whose verdict is an `Allow` has what `gateway.forwarding.plan`
+asks for; every other one becomes an answer in `gateway.responses`.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from auth.authentication import Credentials, find_credentials
+from auth.decision import Decision
+from auth.identity import ABSENT, Caller, Rejected
+from auth.policy import RequestFacts, authorize
+from auth.ports import AuthUnavailable
+from gateway.head import RequestHead
+from gateway.outcome import Outcome, Unavailable
+from gateway.routing import NO_ROUTE, Matched, MatchResult, is_own
+
+if TYPE_CHECKING:  # a snapshot runs its file's tests through this module before it is one
+    from gateway.snapshot import Snapshot
+
+
+class Authenticator(Protocol):
+    """Who a credential speaks for; `auth.authentication.Authenticator` is the one in use."""
+
+    def peek(self, credentials: Credentials, now: float) -> Caller | None:
+        """Return the caller if the answer is at hand, without waiting; None says nothing."""
+        ...
+
+    async def authenticate(
+        self, credentials: Credentials, now: float, serve_cached: float = 0.0
+    ) -> Caller:
+        """Return the caller; raise `AuthUnavailable` when it cannot be found out."""
+        ...
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """All that can be said without asking the store or an issuer."""
+
+    matched: Matched
+    credentials: Credentials
+
+
+def decide_at_once(
+    snapshot: "Snapshot", head: RequestHead, authenticator: Authenticator, now: float
+) -> Outcome | Waiting:
+    """Decide without waiting, if what that needs is at hand. *now* is epoch seconds."""
+    # 1. Which route takes it? None: the table's own answer (not found, method not allowed).
+    matched = match(snapshot, head)
+    if not isinstance(matched, Matched):
+        return Outcome(matched, snapshot.generation)
+    # 2. A public route looks nobody up, so it needs no store and no key.
+    if matched.route.policy.rule.level == "public":
+        return Outcome(conclude(matched, ABSENT, head), snapshot.generation, matched)
+    # 3. What does the client show? Two different sessions, say, are a credential that is no good.
+    credentials = find_credentials(
+        head.by_name.get("cookie", ()),
+        head.by_name.get("authorization", ()),
+        snapshot.configuration.session.cookie_name,
+    )
+    if isinstance(credentials, Rejected):
+        caller: Caller | None = credentials
+    else:
+        # 4. Who is it? A session under a live lease or a token seen before is known by now.
+        caller = authenticator.peek(credentials, now)
+        if caller is None:
+            return Waiting(matched, credentials)
+    # 5. May they?
+    return Outcome(conclude(matched, caller, head), snapshot.generation, matched, caller)
+
+
+async def decide(
+    snapshot: "Snapshot", head: RequestHead, authenticator: Authenticator, now: float
+) -> Outcome:
+    """Decide, and wait for the store or an issuer's keys where step 4 needs them."""
+    step = decide_at_once(snapshot, head, authenticator, now)
+    if isinstance(step, Outcome):
+        return step
+    try:
+        caller = await authenticator.authenticate(
+            step.credentials, now, serve_cached=step.matched.route.route.serve_cached
+        )
+    except AuthUnavailable as outage:
+        # An outage is neither "signed in" nor "not signed in": the cookie stays, nothing passes.
+        verdict = Unavailable(outage.reason, outage.retry_after)
+        return Outcome(verdict, snapshot.generation, step.matched)
+    decision = conclude(step.matched, caller, head)
+    return Outcome(decision, snapshot.generation, step.matched, caller)
+
+
+def match(snapshot: "Snapshot", head: RequestHead) -> MatchResult:
+    """Return what the route table says; the gateway's own paths are nobody's route."""
+    path = head.target.path
+    return NO_ROUTE if is_own(path) else snapshot.table.match(head.host, path, head.method)
+
+
+def conclude(matched: Matched, caller: Caller, head: RequestHead) -> Decision:
+    """Apply the route's access rule to *caller*; the condition sees the request as it was read."""
+    policy = matched.route.policy
+    if policy.rule.when is None:
+        return authorize(policy, caller, None)
+    fields = head.by_name if policy.reads_request else {}
+    facts = RequestFacts(
+        method=head.method,
+        path=head.target.path,
+        host=head.host,
+        params=matched.params,
+        headers={name: ", ".join(values) for name, values in fields.items()},
+    )
+    return authorize(policy, caller, facts)

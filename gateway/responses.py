@@ -1,0 +1,349 @@
+"""The answers the gateway gives itself: the one place with the status codes of refusals.
+
+Every one carries `X-Doorward-Error: CODE`, is never stored by a cache, tells a program what is
+wrong as `application/problem+json` (RFC 9457) and a person as a small page, and names the request
+id that finds it in the access log. What a caller did wrong with a credential is in the log only.
+"""
+
+from typing import Literal
+from urllib.parse import quote
+
+import msgspec
+
+from auth.decision import Allow, Challenge, Deny, Reason
+from auth.origins import Origins
+from config.model import AccessRule, Login, Route
+from gateway.answer import Answer
+from gateway.head import RequestHead
+from gateway.outcome import Outcome, Unavailable
+from gateway.page import Link, Page, render_page
+from gateway.routing import OWN_PREFIX, EncodedSlash, MethodNotAllowed, NoRoute
+
+UNAUTHENTICATED = "unauthenticated"
+FORBIDDEN = "forbidden"
+REALM = "doorward"
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What an error is called, for programs (status, title, detail) and for people (heading)."""
+
+    status: int
+    title: str
+    heading: str
+    detail: str
+
+
+# RFC 9110 15.5 and 15.6. Which of the two sides failed is the difference between 500, which is us,
+# and 502 or 504, which are about the upstream.
+_ERRORS: dict[str, Words] = {
+    Reason.BAD_REQUEST: Words(
+        400, "Bad Request", "That request makes no sense", "The request is malformed."
+    ),
+    UNAUTHENTICATED: Words(
+        401, "Unauthorized", "Please sign in", "This address is for people who are signed in."
+    ),
+    FORBIDDEN: Words(403, "Forbidden", "You may not see this", "You have no access to this."),
+    Reason.NO_ROUTE: Words(
+        404,
+        "Not Found",
+        "There is nothing here",
+        "Nothing has this address. It may have moved, or there is a slip in it.",
+    ),
+    Reason.METHOD_NOT_ALLOWED: Words(
+        405,
+        "Method Not Allowed",
+        "That cannot be done here",
+        "This address does not take that method.",
+    ),
+    Reason.INTERNAL: Words(
+        500, "Internal Server Error", "Something went wrong", "The gateway made a mistake."
+    ),
+    Reason.UPSTREAM_UNREACHABLE: Words(
+        502,
+        "Bad Gateway",
+        "The service cannot be reached",
+        "The service did not take the connection.",
+    ),
+    Reason.UPSTREAM_PROTOCOL: Words(
+        502,
+        "Bad Gateway",
+        "The service gave no proper answer",
+        "The service's answer is malformed.",
+    ),
+    Reason.UPSTREAM_TRUNCATED: Words(
+        502, "Bad Gateway", "The service broke off", "The service closed before it had answered."
+    ),
+    Reason.STORE_UNAVAILABLE: Words(
+        503,
+        "Service Unavailable",
+        "We cannot check your sign-in right now",
+        "The session store does not answer. You have not been signed out: please try again.",
+    ),
+    Reason.KEYS_UNAVAILABLE: Words(
+        503,
+        "Service Unavailable",
+        "We cannot check your sign-in right now",
+        "The keys of the token's issuer cannot be had at the moment: please try again.",
+    ),
+    Reason.OVERLOADED: Words(
+        503, "Service Unavailable", "Too busy at the moment", "Please try again in a moment."
+    ),
+    Reason.DRAINING: Words(
+        503,
+        "Service Unavailable",
+        "Back in a moment",
+        "The gateway is restarting: please try again.",
+    ),
+    Reason.UPSTREAM_TIMEOUT: Words(
+        504, "Gateway Timeout", "The service took too long", "The service did not answer in time."
+    ),
+}
+
+# What a strict reading refuses (`gateway.reading`), beside 400.
+_BAD_REQUEST_TITLES = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    417: "Expectation Failed",
+    421: "Misdirected Request",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+    505: "HTTP Version Not Supported",
+}
+
+
+def answer_outcome(
+    outcome: Outcome, head: RequestHead, *, login: Login, origins: Origins, request_id: str
+) -> Answer:
+    """Return the answer to a request that may not go on.
+
+    Raises:
+        TypeError: the verdict is an `Allow`; it is for `gateway.forwarding`.
+    """
+    verdict = outcome.verdict
+    if isinstance(verdict, Challenge):
+        assert outcome.matched is not None
+        return _answer_challenge(
+            verdict,
+            outcome.matched.route.route,
+            head,
+            login=login,
+            origins=origins,
+            request_id=request_id,
+        )
+    if isinstance(verdict, Deny):
+        assert outcome.matched is not None
+        rule = outcome.matched.route.policy.rule
+        return answer_forbidden(verdict.reason, rule, head=head, request_id=request_id)
+    if isinstance(verdict, Unavailable):
+        return answer_error(
+            verdict.reason, head=head, request_id=request_id, retry_after=verdict.retry_after
+        )
+    if isinstance(verdict, MethodNotAllowed):
+        allow = ("Allow", ", ".join(verdict.allowed))
+        return _answer(Reason.METHOD_NOT_ALLOWED, head, request_id, fields=(allow,))
+    if isinstance(verdict, NoRoute):
+        return _answer(Reason.NO_ROUTE, head, request_id)
+    if isinstance(verdict, EncodedSlash):
+        detail = "The path has an encoded slash, which this route does not take."
+        return answer_bad_request(400, detail, head=head, request_id=request_id)
+    assert isinstance(verdict, Allow)
+    raise TypeError("an allowed request is forwarded, not answered")
+
+
+def answer_error(
+    reason: Reason,
+    *,
+    request_id: str,
+    head: RequestHead | None = None,
+    retry_after: int = 1,
+    close: bool = False,
+) -> Answer:
+    """Return the answer to something that failed: the store, an upstream, the gateway itself.
+
+    *head* is None when it could not be read. *retry_after* (seconds) goes with 503 only.
+    """
+    fields: tuple[tuple[str, str], ...] = ()
+    if _ERRORS[reason].status == 503:
+        fields = (("Retry-After", str(max(1, retry_after))),)
+    return _answer(reason, head, request_id, fields=fields, close=close)
+
+
+def answer_bad_request(
+    status: int, detail: str, *, request_id: str, head: RequestHead | None = None
+) -> Answer:
+    """Return the answer to a request that breaks the rules of HTTP or ours.
+
+    *detail* is a constant of the gateway's, never the client's words. The connection closes: after
+    a request that was not understood, nobody can say where the next one begins.
+    """
+    words = _ERRORS[Reason.BAD_REQUEST]
+    title = _BAD_REQUEST_TITLES.get(status, words.title)
+    words = Words(status, title, words.heading, detail)
+    return _answer(Reason.BAD_REQUEST, head, request_id, words=words, close=True)
+
+
+def answer_unauthenticated(
+    *, login: Login, head: RequestHead, request_id: str, presented: bool = False
+) -> Answer:
+    """Return 401 with the ways to authenticate (RFC 9110 11.6.1), and never which check failed.
+
+    *presented* says that there was a bearer token, and that it was no good (RFC 6750 3.1).
+    """
+    error = ', error="invalid_token"' if presented else ""
+    fields = (
+        ("WWW-Authenticate", f'Bearer realm="{REALM}"{error}'),
+        ("WWW-Authenticate", f'Cookie realm="{REALM}", form-action="{login.url}"'),
+    )
+    link = Link(login.url, "Sign in")
+    more = {"login_url": login.url}
+    return _answer(UNAUTHENTICATED, head, request_id, fields=fields, more=more, links=(link,))
+
+
+def answer_forbidden(
+    reason: Reason, rule: AccessRule, *, head: RequestHead, request_id: str
+) -> Answer:
+    """Return 403, saying what is asked for as far as that is no secret; never a redirect."""
+    known = _ERRORS[FORBIDDEN]
+    words = Words(known.status, known.title, known.heading, _what_is_missing(reason, rule))
+    links = (
+        Link("/", "Start page"),
+        Link(f"{OWN_PREFIX}/logout", "Sign out and use another account"),
+    )
+    more = {"reason": str(reason)}
+    return _answer(FORBIDDEN, head, request_id, words=words, more=more, links=links)
+
+
+def login_redirect(
+    head: RequestHead, *, login: Login, origins: Origins, status: Literal[302, 303] = 302
+) -> Answer:
+    """Return the redirect to where people sign in, with the way back to this very request."""
+    origin = origins.of_request(head.host, head.authority)
+    # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
+    base = origin if login.url.startswith("/") and not origins.is_own(head.host) else ""
+    joint = "&" if "?" in login.url else "?"
+    back = quote(f"{origin}{head.target.text}", safe="")
+    location = f"{base}{login.url}{joint}{login.return_parameter}={back}"
+    fields = (("Location", location), *_fixed_fields(UNAUTHENTICATED))
+    return Answer(status, fields, b"", UNAUTHENTICATED)
+
+
+def is_navigation(head: RequestHead) -> bool:
+    """Return whether a browser is about to show the answer as a page.
+
+    Its own word for it counts (Fetch Metadata, `Sec-Fetch-Mode`), else whether it asks for HTML.
+    """
+    if head.method not in ("GET", "HEAD"):
+        return False
+    mode = head.field("sec-fetch-mode")
+    return mode == "navigate" if mode else _accepts(head, "text/html") > 0
+
+
+def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
+    verdict: Challenge,
+    route: Route,
+    head: RequestHead,
+    *,
+    login: Login,
+    origins: Origins,
+    request_id: str,
+) -> Answer:
+    if route.unauthenticated == "redirect":
+        # RFC 9110 15.4.4: after a POST only 303 says that the page is to be fetched with GET.
+        status: Literal[302, 303] = 302 if head.method in ("GET", "HEAD") else 303
+        return login_redirect(head, login=login, origins=origins, status=status)
+    if route.unauthenticated == "auto" and is_navigation(head):
+        return login_redirect(head, login=login, origins=origins)
+    presented = verdict.reason.startswith("token_")
+    return answer_unauthenticated(
+        login=login, head=head, request_id=request_id, presented=presented
+    )
+
+
+def _what_is_missing(reason: Reason, rule: AccessRule) -> str:
+    """Say it in a sentence. Names of roles and scopes are no secret; groups and tenants may be."""
+    if reason == Reason.ROLE_MISSING:
+        roles = sorted(rule.roles)
+        return f"This is for people with the role {_one_of(roles)}, which you do not have."
+    if reason == Reason.SCOPE_MISSING:
+        scopes = sorted(rule.scopes)
+        return f"This needs the permission {' and '.join(scopes)}, and your sign-in lacks it."
+    if reason == Reason.GROUP_MISSING:
+        return "This is for the members of certain groups, and you are in none of them."
+    if reason == Reason.TENANT_MISMATCH:
+        return "This belongs to an organisation that is not yours."
+    if reason in (Reason.CONDITION_FALSE, Reason.CONDITION_FAILED):
+        return "A rule for this address does not let you in."
+    return _ERRORS[FORBIDDEN].detail
+
+
+def _one_of(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _answer(  # noqa: PLR0913 - every part of an answer has a name here
+    code: str,
+    head: RequestHead | None,
+    request_id: str,
+    *,
+    words: Words | None = None,
+    fields: tuple[tuple[str, str], ...] = (),
+    more: dict[str, str] | None = None,
+    links: tuple[Link, ...] = (Link("/", "Start page"),),
+    close: bool = False,
+) -> Answer:
+    words = words or _ERRORS[code]
+    if head is not None and 0 < _accepts(head, "text/html") >= _accepts(head, "application/json"):
+        page = Page(words.status, words.heading, words.detail, links, request_id)
+        body, policy = render_page(page)
+        kind = (("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", policy))
+    else:
+        problem = {
+            "type": "about:blank",
+            "title": words.title,
+            "status": words.status,
+            "detail": words.detail,
+            "code": code,
+            **(more or {}),
+            "request_id": request_id,
+        }
+        body = msgspec.json.encode(problem)
+        kind = (
+            ("Content-Type", "application/problem+json"),
+            ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+        )
+    return Answer(words.status, (*kind, *fields, *_fixed_fields(code)), body, code, close)
+
+
+def _fixed_fields(code: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("X-Doorward-Error", code),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        # Not `no-referrer`: a form would then say `Origin: null`, which the sign-out must refuse.
+        ("Referrer-Policy", "same-origin"),
+    )
+
+
+def _accepts(head: RequestHead, media_type: str) -> float:
+    """Return the weight that the client gives *media_type* by name (RFC 9110 12.5.1), else 0.
+
+    Ranges (`*/*`) do not count: programs send them, and no browser relies on them for pages.
+    """
+    for value in head.by_name.get("accept", ()):
+        for item in value.lower().split(","):
+            name, *parameters = (part.strip() for part in item.split(";"))
+            if name == media_type:
+                return _weight(parameters)
+    return 0.0
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,0 +1,100 @@
+"""A generation: everything that decides about requests, complete, checked and never changed.
+
+A request takes the snapshot that is current when its head has been read and keeps it to its end, so
+a reload is one assignment.
+"""
+
+import msgspec
+
+from auth.origins import Origins
+from auth.policy import Policy, PolicyError, compile_rule
+from config.model import AccessRule, Configuration, Route
+from config.problem import Problem
+from gateway.bad_request import BadRequest
+from gateway.route_tests import failed_tests
+from gateway.routing import CompiledRoute, RouteTable, compile_route, is_own
+from gateway.target import canonical
+
+
+class Snapshot(msgspec.Struct, frozen=True, eq=False):
+    """One generation of the route file."""
+
+    configuration: Configuration
+    generation: int
+    """Counts the route files that went live in this process's lifetime, from 1."""
+    table: RouteTable
+    origins: Origins
+
+
+def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | list[Problem]:
+    """Compile *configuration*; return the snapshot, or everything that keeps it from going live.
+
+    The problems: conditions that do not compile, paths that no request can have, routes that take
+    the same requests with equal precedence, and, once there is none of these, tests of the file
+    that fail. Takes time in proportion to the routes and blocks: run it off the event loop.
+    """
+    problems: list[Problem] = []
+    policies: dict[AccessRule, Policy] = {}
+    routes: list[CompiledRoute] = []
+    for route in configuration.routes:
+        problems += _path_problems(route)
+        policy = policies.get(route.access)
+        if policy is None:
+            try:
+                policy = policies[route.access] = compile_rule(route.access)
+            except PolicyError as error:
+                problems.append(_condition_problem(route, error))
+                continue
+        routes.append(compile_route(route, policy, configuration.upstreams[route.upstream]))
+    table = RouteTable(routes)
+    problems += table.ambiguities
+    if problems:
+        return sorted(problems)
+    snapshot = Snapshot(configuration, generation, table, Origins.of(configuration))
+    return failed_tests(snapshot) or snapshot
+
+
+def _path_problems(route: Route) -> list[Problem]:
+    """Return why no request can have the path of *route*: what is matched is always canonical."""
+    path = route.match.path
+    if is_own(path):
+        return [
+            Problem(
+                *_place_of_path(route),
+                f"route {route.id!r}: {path} is the gateway's own; nothing below /.doorward is "
+                "ever routed, so choose another path",
+            )
+        ]
+    problems = []
+    for segment in path.removesuffix("/*").split("/")[1:]:
+        if segment.startswith("{") and segment.endswith("}"):
+            continue
+        try:
+            written = canonical(f"/{segment}".encode()).path
+        except BadRequest:
+            written = ""
+        if written != f"/{segment}":
+            advice = f"write {written[1:]!r}" if len(written) > 1 else "no request has it"
+            problems.append(
+                Problem(
+                    *_place_of_path(route),
+                    f"route {route.id!r}: the segment {segment!r} of its path is not in canonical "
+                    f"form, so it would never match: {advice}",
+                )
+            )
+    return problems
+
+
+def _condition_problem(route: Route, error: PolicyError) -> Problem:
+    line, column = getattr(route, "place_of_when", (0, 0))
+    # The expression may be folded over lines in the file: point at its start, name the column.
+    return Problem(
+        line or route.line,
+        column or 1,
+        f"route {route.id!r}: when: {error} (column {error.column} of the expression)",
+    )
+
+
+def _place_of_path(route: Route) -> tuple[int, int]:
+    line, column = getattr(route, "place_of_path", (0, 0))
+    return line or route.line, column or 1
