@@ -1,1 +1,49 @@
 """Fixtures that every test may use."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+
+from auth.io.embedded import EmbeddedStore
+
+
+class Valkey(NamedTuple):
+    """A real server that belongs to this test run."""
+
+    url: str
+    """`unix://` of its socket."""
+    tcp_url: str
+    """`redis://127.0.0.1:port`."""
+    client: redis.Redis
+    """A plain client, as another service or an operator would use; RESP2, no retries."""
+    pid: int
+
+    def flush(self) -> None:
+        self.client.flushall()
+
+
+@pytest.fixture(scope="session")
+def valkey_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = EmbeddedStore(
+        Path(tmp_path_factory.mktemp("valkey")),
+        options=("--port", str(port), "--bind", "127.0.0.1", "--enable-debug-command", "yes"),
+    )
+    url = store.start()
+    assert store.pid is not None
+    with redis.Redis.from_url(url, protocol=2) as client:
+        yield Valkey(url, f"redis://127.0.0.1:{port}", client, store.pid)
+    store.stop()
+
+
+@pytest.fixture
+def valkey(valkey_process: Valkey) -> Valkey:
+    """The run's real server, empty."""
+    valkey_process.flush()
+    return valkey_process
