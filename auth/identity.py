@@ -28,6 +28,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Who says so: empty for a session, the token's issuer for a bearer token."""
     session_digest: str = ""
     """The session's digest (`auth.session.digest`), empty for a bearer token."""
+    token_digest: str = ""
+    """Hex SHA-256 of the whole bearer token, empty for a session: tells two tokens apart."""
     expires_at: float = 0.0
     """Epoch seconds after which this identity is nobody's any more."""
     claims: Mapping[str, object] = {}

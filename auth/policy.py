@@ -2,34 +2,33 @@
 
 How this works: `compile_rule` turns an `AccessRule` into a `Policy` whose CEL condition has been
 parsed and type-checked; `authorize` is the only function in the project that makes an `Allow`.
-"""
 
-from collections.abc import Mapping
+The order in which a rule is applied, so that the reason in the log is always the same one:
+
+1. `public`: nobody is looked up; a condition, if there is one, can only read the request.
+2. Nobody signed in, or a credential that is no good: `Challenge`, unless the level is `optional`
+   and the rule asks nothing of the identity.
+3. Tenant, groups, roles, scopes, condition: the first that does not hold denies.
+4. Nothing was left that could deny: `Allow`.
+
+A condition that raises an error, or whose value is anything but true, denies: an operator's
+mistake closes a route and never opens one.
+"""
 
 import msgspec
 
-from auth.decision import Decision
-from auth.identity import Caller
+from auth.condition import (
+    Condition,
+    PolicyError,
+    RequestFacts,
+    compile_condition,
+    evaluate_condition,
+)
+from auth.decision import Allow, Challenge, Decision, Deny, Reason
+from auth.identity import Authenticated, Caller, Identity, Rejected
 from config.model import AccessRule
 
-
-class RequestFacts(msgspec.Struct, frozen=True):
-    """What a `when:` condition may read of the request."""
-
-    method: str
-    path: str
-    host: str
-    params: Mapping[str, str]
-    headers: Mapping[str, str]
-    """Lower-case name to value; a name that came more than once is joined with a comma."""
-
-
-class PolicyError(ValueError):
-    """A `when:` that cannot be compiled. `column` counts characters of the expression, from 1."""
-
-    def __init__(self, message: str, *, column: int = 1) -> None:
-        super().__init__(message)
-        self.column = column
+__all__ = ["Policy", "PolicyError", "RequestFacts", "authorize", "compile_rule"]
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -38,13 +37,89 @@ class Policy(msgspec.Struct, frozen=True):
     rule: AccessRule
     reads_request: bool
     """Whether the condition reads anything of the request but its route and method."""
+    condition: Condition | None = None
+    asks_identity: bool = False
+    """Whether any part of the rule can hold for somebody only."""
+
+
+_NOBODY = Identity(subject="")
+_REASONS = {reason.value: reason for reason in Reason}
 
 
 def compile_rule(rule: AccessRule) -> Policy:
-    """Compile *rule*; raise `PolicyError` if its condition does not parse or is not a boolean."""
-    raise NotImplementedError
+    """Compile *rule*.
+
+    Raises:
+        PolicyError: the condition does not parse or is not a boolean, or a `public` rule asks
+            something of a caller whom it never looks up.
+    """
+    condition = compile_condition(rule.when) if rule.when is not None else None
+    asks = bool(rule.roles or rule.scopes or rule.groups or rule.tenants)
+    asks = asks or (condition is not None and condition.reads_identity)
+    if rule.level == "public" and asks:
+        raise PolicyError("a public route looks nobody up, so it cannot ask anything of a caller")
+    return Policy(
+        rule=rule,
+        reads_request=condition is not None and condition.reads_request,
+        condition=condition,
+        asks_identity=asks,
+    )
 
 
 def authorize(policy: Policy, caller: Caller, facts: RequestFacts | None) -> Decision:
-    """Decide whether *caller* satisfies *policy*. Default deny."""
-    raise NotImplementedError
+    """Decide whether *caller* satisfies *policy*. Default deny.
+
+    *facts* may be None when the policy has no condition that reads the request; a condition that
+    does fails without them.
+
+    Returns:
+        Challenge if signing in could help, Deny if it could not.
+    """
+    rule = policy.rule
+    if rule.level == "public":
+        return _authorize_nobody(policy, Reason.PUBLIC, facts)
+    if not isinstance(caller, Authenticated):
+        if rule.level == "optional" and not policy.asks_identity:
+            return _authorize_nobody(policy, Reason.ANONYMOUS_ALLOWED, facts)
+        if isinstance(caller, Rejected):
+            return Challenge(_REASONS.get(caller.reason, Reason.NO_CREDENTIAL))
+        return Challenge(Reason.NO_CREDENTIAL)
+    return _authorize_somebody(policy, caller.identity, facts)
+
+
+def _authorize_somebody(
+    policy: Policy, identity: Identity, facts: RequestFacts | None
+) -> Allow | Deny:
+    rule = policy.rule
+    if rule.tenants and identity.tenant not in rule.tenants:
+        return _deny(Reason.TENANT_MISMATCH, "tenant", rule.tenants, identity)
+    if rule.groups and rule.groups.isdisjoint(identity.groups):
+        return _deny(Reason.GROUP_MISSING, "group", rule.groups, identity)
+    if rule.roles and rule.roles.isdisjoint(identity.roles):
+        return _deny(Reason.ROLE_MISSING, "role", rule.roles, identity)
+    if rule.scopes and not rule.scopes.issubset(identity.scopes):
+        missing = ", ".join(sorted(rule.scopes.difference(identity.scopes)))
+        return Deny(Reason.SCOPE_MISSING, f"scopes missing: {missing}", identity)
+    if policy.condition is not None:
+        verdict = evaluate_condition(policy.condition, identity, facts)
+        if verdict is not True:
+            return _deny_condition(identity, verdict=verdict)
+    return Allow(Reason.ALLOWED, identity)
+
+
+def _authorize_nobody(policy: Policy, reason: Reason, facts: RequestFacts | None) -> Decision:
+    if policy.condition is not None:
+        verdict = evaluate_condition(policy.condition, _NOBODY, facts)
+        if verdict is not True:
+            return _deny_condition(None, verdict=verdict)
+    return Allow(reason)
+
+
+def _deny(reason: Reason, what: str, wanted: frozenset[str], identity: Identity) -> Deny:
+    return Deny(reason, f"{what} is none of: {', '.join(sorted(wanted))}", identity)
+
+
+def _deny_condition(identity: Identity | None, *, verdict: bool | None) -> Deny:
+    if verdict is None:
+        return Deny(Reason.CONDITION_FAILED, "the condition raised an error", identity)
+    return Deny(Reason.CONDITION_FALSE, "the condition is not true", identity)

@@ -121,6 +121,8 @@ class TokenIssuer(msgspec.Struct, frozen=True):
     """With neither, the keys are discovered from the issuer."""
     claims: Mapping[str, str] = {}
     """Identity field to the dotted path of the claim that fills it."""
+    strict_audience: bool = True
+    """Whether every audience of a token must be listed; else one of them is enough."""
 
 
 IdentityField = Literal[

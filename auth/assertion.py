@@ -1,0 +1,181 @@
+"""The signed identity assertion that upstreams get (contract section 5).
+
+How this works: an assertion says the same for every request of one credential to one upstream,
+so it is signed once and reused until half of its life is over; what a request pays is one look-up.
+An upstream thus always sees an assertion that is good for at least half of `ttl`. The memory is
+bounded; an assertion that was pushed out is simply signed again. Signing is pure: ECDSA with the
+deterministic nonce of RFC 6979, the clock an argument, the `jti` from a source given by the caller.
+
+`renew` signs ahead of need what was used lately, so that a timer can take the signing off the
+requests' path. `use` brings in new keys; what the old ones signed stays good until it expires.
+"""
+
+import json
+from collections.abc import Callable
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from auth.decision import Reason
+from auth.identity import Identity
+from auth.keys import KeyRing, SigningKey, encode_base64url, key_set_document
+from auth.ports import AuthUnavailable
+from config.model import Assertion
+
+RETAIN_FOR = 3600.0
+"""Seconds a replaced key stays published at least; longer than any sensible `ttl`."""
+_MOST_ASSERTIONS = 20_000
+"""About 25 MB at 1,200 bytes each; a worker that sees more credentials signs some again."""
+_ES256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+
+
+class _Signed(msgspec.Struct):
+    """An assertion at hand."""
+
+    identity: Identity
+    assertion: str
+    signed_at: float
+    renew_at: float
+    used: bool = True
+
+
+class AssertionSigner:
+    """Makes identity assertions and remembers them.
+
+    Args:
+        settings: issuer and `ttl` (seconds) of the assertions.
+        ring: the keys; may be empty until `use` brings some.
+        new_id: returns a fresh `jti`.
+        capacity: how many assertions are remembered.
+    """
+
+    def __init__(
+        self,
+        settings: Assertion,
+        ring: KeyRing,
+        *,
+        new_id: Callable[[], str],
+        capacity: int = _MOST_ASSERTIONS,
+    ) -> None:
+        self._settings = settings
+        self._ring = ring
+        self._new_id = new_id
+        self._capacity = capacity
+        self._signed: dict[tuple[str, str], _Signed] = {}
+        self._header_by_kid: dict[str, str] = {}
+        self.signatures = 0
+        """How many assertions were signed so far."""
+
+    def assertion_for(self, identity: Identity, audience: str, now: float) -> str:
+        """Return an assertion of *identity* for the upstream *audience* at *now* (epoch seconds).
+
+        Raises:
+            AuthUnavailable: there is no key to sign with yet.
+        """
+        name = (identity.session_digest or identity.token_digest, audience)
+        held = self._signed.get(name)
+        # Compared by value: the same session may have got other roles since.
+        if (
+            held is not None
+            and held.signed_at <= now < held.renew_at
+            and (held.identity is identity or held.identity == identity)
+        ):
+            held.used = True
+            return held.assertion
+        return self._sign_and_hold(name, identity, now).assertion
+
+    def renew(self, now: float, *, limit: int = 100) -> int:
+        """Sign anew at most *limit* assertions that were used and will soon be too old; count them.
+
+        To be called about every tenth of `ttl`; what was not used since it was signed is dropped
+        when its time is over.
+        """
+        ahead = self._settings.ttl / 8
+        due = [name for name, held in self._signed.items() if now >= held.renew_at - ahead]
+        renewed = 0
+        for name in due:
+            held = self._signed[name]
+            if held.used and renewed < limit and now < held.identity.expires_at:
+                self._sign_and_hold(name, held.identity, now).used = False
+                renewed += 1
+            elif now >= held.renew_at:
+                del self._signed[name]
+        return renewed
+
+    def use(self, ring: KeyRing) -> None:
+        """Sign with *ring* from now on."""
+        self._ring = ring
+
+    def jwks(self, now: float) -> dict[str, object]:
+        """Return the JWKS document of the keys whose assertions may be alive at *now*."""
+        retain_for = max(RETAIN_FOR, 2 * self._settings.ttl)
+        return key_set_document(self._ring.published(now, retain_for))
+
+    def _sign_and_hold(self, name: tuple[str, str], identity: Identity, now: float) -> _Signed:
+        self._signed.pop(name, None)
+        while len(self._signed) >= self._capacity:
+            del self._signed[next(iter(self._signed))]  # signed longest ago
+        expires_at = self._expires_at(identity, now)
+        held = _Signed(
+            identity=identity,
+            assertion=self._sign(identity, name[1], now=now, expires_at=expires_at),
+            signed_at=now,
+            renew_at=now + (expires_at - now) / 2,
+        )
+        self._signed[name] = held
+        return held
+
+    def _expires_at(self, identity: Identity, now: float) -> float:
+        """An assertion never outlives the session or token it speaks of."""
+        end = now + self._settings.ttl
+        return min(end, identity.expires_at) if identity.expires_at > 0 else end
+
+    def _sign(self, identity: Identity, audience: str, *, now: float, expires_at: float) -> str:
+        key = self._ring.signing_key(now)
+        if key is None:
+            raise AuthUnavailable(
+                "no key to sign identity assertions with", reason=Reason.KEYS_UNAVAILABLE
+            )
+        claims = _claims(identity)
+        claims |= {"iss": self._settings.issuer, "aud": audience, "jti": self._new_id()}
+        # Whole seconds, rounded down: `exp` minus `iat` is never more than `ttl`.
+        issued_at = int(now)
+        claims |= {
+            "iat": issued_at,
+            "exp": min(int(expires_at), issued_at + int(self._settings.ttl)),
+        }
+        payload = encode_base64url(json.dumps(claims, separators=(",", ":")).encode())
+        self.signatures += 1
+        return sign_es256(f"{self._header(key)}.{payload}", key)
+
+    def _header(self, key: SigningKey) -> str:
+        header = self._header_by_kid.get(key.kid)
+        if header is None:
+            text = json.dumps({"alg": "ES256", "kid": key.kid, "typ": "JWT"}, separators=(",", ":"))
+            header = self._header_by_kid[key.kid] = encode_base64url(text.encode())
+        return header
+
+
+def sign_es256(signing_input: str, key: SigningKey) -> str:
+    """Return the JWS in compact form (RFC 7515 7.1, RFC 7518 3.4: r and s, 32 bytes each)."""
+    r, s = decode_dss_signature(key.private_key.sign(signing_input.encode(), _ES256))
+    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    return f"{signing_input}.{encode_base64url(signature)}"
+
+
+def _claims(identity: Identity) -> dict[str, object]:
+    """Return what is said of *identity*; no `sid` without a session, no time that is not known."""
+    claims: dict[str, object] = {
+        "sub": identity.subject,
+        "tenant": identity.tenant,
+        "roles": list(identity.roles),
+        "scopes": list(identity.scopes),
+        "amr": list(identity.amr),
+    }
+    if identity.session_digest:
+        claims["sid"] = identity.session_digest
+    if identity.auth_time:
+        claims["auth_time"] = identity.auth_time
+    return claims

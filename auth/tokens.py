@@ -1,0 +1,198 @@
+"""Bearer tokens: what a JWT must look like before anybody computes a signature over it.
+
+How this works: a token passes three gates, the cheap ones first (RFC 8725).
+
+1. `read_token`: the compact form and nothing else (length, alphabet, two dots), both JSON objects
+   read strictly (no name twice, no lone surrogate, no NaN), no extension that changes what is
+   signed (`crit`, `b64`, `zip`, a nested token). `jku`, `x5u`, `x5c` and `jwk` are never looked at.
+2. `check_claims`: issuer, audience and times, of exactly the right types, against one configured
+   issuer. Nothing here has been verified yet; it only spares the costly step.
+3. The signature, by PyJWT, with a key that belongs to this issuer and this algorithm
+   (`auth.io.token_verifier`). Only then are the claims believed (`auth.claims`).
+
+Every refusal is a `Reason` for the log. The answer to the client never says which it was.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from auth.decision import Reason
+from config.model import TokenIssuer
+
+LONGEST_TOKEN = 16 * 1024
+"""Characters. A field of this length still fits the default request head of 32 KiB."""
+LONGEST_LIFETIME = 7 * 86_400
+"""Seconds from `iat` to `exp`. An `exp` in milliseconds, or one that never comes, is a mistake."""
+CLOCK_SKEW = 30.0
+"""Seconds by which an issuer's clock may be ahead of ours (`iat`, `nbf`); `exp` gets no grace."""
+_LONGEST_KID = 256
+_LONGEST_TEXT = 256
+_LATEST_TIME = 2**53
+"""Beyond it a double does not hold every second, so two readers could disagree."""
+
+_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LAST_BY_REMAINDER = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
+"""Characters that may end a part, by its length modulo 4: 4 or 2 bits of the last are unused."""
+_BEARER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
+_MEANING_CHANGED = ("crit", "b64", "zip", "enc", "p2c")
+_OTHER_ROLES = ("nonce", "at_hash", "c_hash", "s_hash", "events")
+UNFIT_FOR_A_FIELD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Controls, line separators, lone surrogates: what must not get near a field value or a log."""
+
+
+class UnverifiedToken(msgspec.Struct, frozen=True):
+    """A token that is well formed. Nothing in it may be believed yet."""
+
+    algorithm: str
+    kid: str | None
+    claims: Mapping[str, Any]
+
+
+def read_json_object(raw: bytes) -> dict[str, Any]:
+    """Read a JSON object in which no name comes twice, at any depth.
+
+    Raises:
+        ValueError: not such an object, not UTF-8, NaN or Infinity, a lone surrogate, too deep.
+    """
+    try:
+        # msgspec is strict about surrogates, numbers and UTF-8; only `json` shows every pair.
+        msgspec.json.decode(raw)
+        value = json.loads(raw, object_pairs_hook=_refuse_duplicates)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError("not strict JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the input's fault, not the caller's
+    return value
+
+
+def read_token(token: str) -> UnverifiedToken | Reason:
+    """Read *token* without believing it, or say what is wrong with its form."""
+    if len(token) > LONGEST_TOKEN:
+        return Reason.TOKEN_MALFORMED
+    parts = _COMPACT.fullmatch(token)
+    if parts is None:
+        return Reason.TOKEN_MALFORMED
+    try:
+        header = read_json_object(_decode_base64url(parts[1]))
+        payload = _decode_base64url(parts[2])
+        claims = read_json_object(payload)
+        _decode_base64url(parts[3])
+    except ValueError:
+        return Reason.TOKEN_MALFORMED
+    if b"\\u0000" in payload:
+        return Reason.TOKEN_CLAIMS  # whoever reads a claim in C sees it end there
+    return _read_header(header, claims)
+
+
+def issuer_of(token: UnverifiedToken) -> str:
+    """Return the issuer the token names, or an empty string."""
+    issuer = token.claims.get("iss")
+    return issuer if isinstance(issuer, str) else ""
+
+
+def check_claims(claims: Mapping[str, Any], issuer: TokenIssuer, now: float) -> Reason | None:
+    """Check the registered claims against *issuer* at *now* (epoch seconds).
+
+    `exp`, `iat`, `iss`, `aud` and `sub` are required (RFC 9068 section 2.2).
+    """
+    if claims.get("iss") != issuer.issuer:  # RFC 8725 3.8: exact, no prefix, no trailing slash
+        return Reason.TOKEN_ISSUER_UNKNOWN
+    if not _names_us(claims.get("aud"), issuer):
+        return Reason.TOKEN_AUDIENCE
+    if not is_fit_text(claims.get("sub")):
+        return Reason.TOKEN_CLAIMS
+    if any(name in claims for name in _OTHER_ROLES):
+        return (
+            Reason.TOKEN_CLAIMS
+        )  # RFC 8725 3.12: an ID token or a logout token is no access token
+    if "cnf" in claims:
+        # RFC 9449, RFC 8705: bound to a key whose possession was not proven here.
+        return Reason.TOKEN_CLAIMS
+    return _check_times(claims, now)
+
+
+def is_fit_text(value: object) -> bool:
+    """Tell whether *value* is a non-empty text that may stand in a field value."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= _LONGEST_TEXT
+        and UNFIT_FOR_A_FIELD.search(value) is None
+    )
+
+
+def _read_header(header: dict[str, Any], claims: dict[str, Any]) -> UnverifiedToken | Reason:
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or not algorithm:
+        return Reason.TOKEN_ALGORITHM
+    if any(name in header for name in _MEANING_CHANGED):
+        return Reason.TOKEN_MALFORMED
+    if not _is_bearer_type(header.get("typ", "JWT")):
+        return Reason.TOKEN_MALFORMED
+    content_type = header.get("cty", "")
+    if not isinstance(content_type, str) or content_type.lower().endswith("jwt"):
+        return Reason.TOKEN_MALFORMED
+    kid = header.get("kid")
+    if "kid" in header and (not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KID):
+        return Reason.TOKEN_MALFORMED
+    return UnverifiedToken(algorithm, kid, claims)
+
+
+def _is_bearer_type(value: object) -> bool:
+    """RFC 9068 section 4 and, because most issuers write nothing better, plain `JWT`."""
+    return isinstance(value, str) and value.lower() in _BEARER_TYPES
+
+
+def _names_us(audience: object, issuer: TokenIssuer) -> bool:
+    audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(audiences, list) or not audiences:
+        return False
+    if not all(isinstance(name, str) for name in audiences):
+        return False
+    known = [name in issuer.audience for name in audiences]
+    # A token for somebody else too can be replayed here by that somebody.
+    return all(known) if issuer.strict_audience else any(known)
+
+
+def _check_times(claims: Mapping[str, Any], now: float) -> Reason | None:
+    expires_at, issued_at = _time(claims.get("exp")), _time(claims.get("iat"))
+    not_before = _time(claims["nbf"]) if "nbf" in claims else 0.0
+    if expires_at is None or issued_at is None or not_before is None:
+        return Reason.TOKEN_CLAIMS
+    if expires_at <= now:
+        return Reason.TOKEN_EXPIRED
+    if max(issued_at, not_before) > now + CLOCK_SKEW:
+        return Reason.TOKEN_NOT_YET_VALID
+    if expires_at - issued_at > LONGEST_LIFETIME:
+        return Reason.TOKEN_CLAIMS
+    return None
+
+
+def _time(value: object) -> float | None:
+    """Read a NumericDate (RFC 7519 section 2): a number, and neither text nor a boolean."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= _LATEST_TIME else None
+
+
+def _decode_base64url(part: str) -> bytes:
+    """Decode unpadded base64url in its one canonical form.
+
+    The unused low bits of the last character must be zero (RFC 4648 section 3.5): else one token
+    would have several spellings.
+    """
+    if part[-1] not in _LAST_BY_REMAINDER[len(part) % 4]:
+        raise ValueError("not canonical base64url")
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name comes twice")
+    return value
