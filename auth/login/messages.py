@@ -27,6 +27,8 @@ class LoginRequest(msgspec.Struct, frozen=True):
 
     Empty: taken from the `Host` field and the scheme of `public_url`.
     """
+    request_id: str = ""
+    """Shown on pages about a failure, so that a person can quote it."""
 
 
 class LoginAnswer(msgspec.Struct, frozen=True):

@@ -1,0 +1,132 @@
+"""How the service says things: pages, JSON and redirects, none of which any cache may keep."""
+
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from auth.login.messages import LoginAnswer
+from auth.login.pages import Pages
+from auth.login.visit import Visit, form_cookie_name
+from config.model import Configuration
+
+LOGIN_PATH = "/.doorward/login"
+LOGOUT_PATH = "/.doorward/logout"
+SESSIONS_PATH = "/.doorward/sessions"
+
+Fields = tuple[tuple[str, str], ...]
+
+# On every answer. `no-store`: all of them are about one person (RFC 9111 section 5.2.2.5).
+_ALWAYS: Fields = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something that did not work: for programs (RFC 9457), for people, and for the log."""
+
+    status: int
+    code: str
+    """What `X-Doorward-Error` says."""
+    title: str
+    """A short sentence."""
+    detail: str = ""
+    """What to do about it."""
+
+
+class Answers:
+    """Makes the answers of one configuration."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Take the settings, and load every page."""
+        self._pages = Pages(site=urlsplit(configuration.server.public_url).netloc)
+        self._session = configuration.session
+        self._login = configuration.login
+
+    @property
+    def serves_sign_in(self) -> bool:
+        """Whether people sign in here, and not at a login service of the operator's own."""
+        return self._login.accounts and urlsplit(self._login.url).path == LOGIN_PATH
+
+    def page(  # noqa: PLR0913 - the parts of an answer
+        self,
+        visit: Visit,
+        name: str,
+        values: Mapping[str, object],
+        *,
+        status: int = 200,
+        fields: Fields = (),
+        error: str = "",
+    ) -> LoginAnswer:
+        """Return the page *name*, with the cookie that its forms need."""
+        everywhere: dict[str, object] = {
+            "problem": "",
+            "advice": "",
+            "token": visit.token,
+            "signed_in_as": _name(visit),
+            "login_path": self._login.url,
+            "logout_path": LOGOUT_PATH,
+            "sessions_path": SESSIONS_PATH,
+        }
+        if visit.nonce_is_new:
+            fields = (*fields, ("Set-Cookie", self._form_cookie(visit.nonce)))
+        body = self._pages.render(name, everywhere | dict(values))
+        return _answer(status, (*self._pages.fields, *fields), body, error)
+
+    def json(self, values: object, *, status: int = 200, fields: Fields = ()) -> LoginAnswer:
+        """Return *values* as JSON."""
+        kind = ("Content-Type", "application/json")
+        return _answer(status, (kind, *fields), msgspec.json.encode(values))
+
+    def problem(self, problem: Problem, *, fields: Fields = ()) -> LoginAnswer:
+        """Return *problem* as `application/problem+json`."""
+        body = {"title": problem.title, "status": problem.status, "code": problem.code}
+        if problem.detail:
+            body["detail"] = problem.detail
+        kind = ("Content-Type", "application/problem+json")
+        return _answer(problem.status, (kind, *fields), msgspec.json.encode(body), problem.code)
+
+    def error_page(self, visit: Visit, problem: Problem, *, fields: Fields = ()) -> LoginAnswer:
+        """Return *problem* as a page of its own."""
+        return self.page(
+            visit,
+            "error",
+            {
+                "heading": problem.title,
+                "explanation": problem.detail,
+                "reference": visit.request.request_id,
+            },
+            status=problem.status,
+            fields=fields,
+            error=problem.code,
+        )
+
+    def redirect(self, location: str, *, fields: Fields = ()) -> LoginAnswer:
+        """Send the browser to *location* with GET (303, so that it drops the form it sent)."""
+        return _answer(303, (("Location", location), *fields), b"")
+
+    def to_sign_in(self, *, origin: str, path: str) -> LoginAnswer:
+        """Send the browser to sign in, with the way back to *path* on *origin*."""
+        joint = "&" if "?" in self._login.url else "?"
+        back = quote(f"{origin}{path}", safe="")
+        return self.redirect(f"{self._login.url}{joint}{self._login.return_parameter}={back}")
+
+    @property
+    def challenge(self) -> tuple[str, str]:
+        """The field that must go with a 401 (RFC 9110 section 15.5.2)."""
+        return ("WWW-Authenticate", f'Cookie realm="doorward", form-action="{self._login.url}"')
+
+    def _form_cookie(self, nonce: str) -> str:
+        name = form_cookie_name(self._session.cookie_name)
+        secure = "; Secure" if self._session.secure else ""
+        # Lax, not Strict: a person who follows a link from another site still gets to a page
+        # whose form works. The token, not this attribute, is the defence.
+        return f"{name}={nonce}; Path=/.doorward/; HttpOnly; SameSite=Lax{secure}"
+
+
+def _name(visit: Visit) -> str:
+    identity = visit.identity
+    return (identity.name or identity.subject) if identity else ""
+
+
+def _answer(status: int, fields: Fields, body: bytes, error: str = "") -> LoginAnswer:
+    marker: Fields = (("X-Doorward-Error", error),) if error else ()
+    return LoginAnswer(status, (*_ALWAYS, *marker, *fields), body, error)

@@ -1,0 +1,52 @@
+"""The service as a worker runs it: accounts from the data directory, the rest from the store."""
+
+import secrets
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from auth.login.accounts import Accounts
+from auth.login.service import LoginService
+from auth.login.throttle import StoreThrottle
+from auth.ports import AuthUnavailable, SessionStore
+from config.model import Configuration
+
+ACCOUNTS_FILE = "accounts.sqlite3"
+SECRET_KEY = "doorward:login:secret"  # noqa: S105 - the key's name
+
+
+async def open_login_service(
+    settings: Configuration,
+    store: SessionStore,
+    commands: Redis,
+    directory: Path,
+) -> LoginService:
+    """Return the service; *commands* is a client of the same store, *directory* the data directory.
+
+    Raises:
+        AccountError: the accounts cannot be opened.
+        AuthUnavailable: the store does not answer.
+    """
+    secret = await shared_secret(commands)
+    accounts = Accounts(directory / ACCOUNTS_FILE)
+    return LoginService(settings, store, accounts, secret, throttle=StoreThrottle(commands))
+
+
+async def shared_secret(commands: Redis) -> bytes:
+    """Return the secret of the form tokens that all gateways of a store share.
+
+    The first one that asks makes it; of several at once one wins. It outlives restarts, and if
+    it is lost, nothing is but the forms that were open.
+
+    Raises:
+        AuthUnavailable: the store does not answer.
+    """
+    try:
+        await commands.set(SECRET_KEY, secrets.token_hex(32), nx=True)
+        text = await commands.get(SECRET_KEY)
+    except (RedisError, OSError) as error:
+        raise AuthUnavailable("the store does not answer") from error
+    if not text:
+        raise AuthUnavailable("the store lost the secret of the forms just now")
+    return bytes.fromhex(text if isinstance(text, str) else text.decode())

@@ -1,0 +1,191 @@
+"""Signing in: the page, and the form it sends."""
+
+import math
+from collections.abc import Callable
+
+import msgspec
+
+from auth.cookies import set_cookie
+from auth.login.accounts import MAX_LOGIN, Account, Accounts, SignInQueueFull
+from auth.login.answers import LOGIN_PATH, Answers, Problem
+from auth.login.messages import LoginAnswer
+from auth.login.sign_out import live_session
+from auth.login.throttle import Throttle
+from auth.login.visit import Visit
+from auth.ports import SessionStore
+from auth.return_url import safe_return_url
+from auth.session import SessionRecord, digest
+from config.model import Configuration
+
+_ELSEWHERE = Problem(
+    404,
+    "no_sign_in_here",
+    "People do not sign in here",
+    "This gateway has another place to sign in; start from the page you want to see.",
+)
+_FOREIGN = Problem(
+    403,
+    "foreign_form",
+    "That form did not come from this page.",
+    "Please sign in here.",
+)
+_INCOMPLETE = Problem(
+    400, "form_incomplete", "Something is missing.", "Please fill in both fields."
+)
+_WRONG = Problem(
+    401,
+    "sign_in_failed",
+    "The user name or the password is wrong.",
+    "Check both and try again.",
+)
+_TOO_MANY = Problem(429, "too_many_attempts", "Too many attempts.")
+_BUSY = Problem(
+    503, "overloaded", "Too many people are signing in right now.", "Please try again in a moment."
+)
+
+
+class SignIn:
+    """The sign-in of people with an account of our own."""
+
+    def __init__(  # noqa: PLR0913 - what a sign-in touches
+        self,
+        configuration: Configuration,
+        answers: Answers,
+        *,
+        store: SessionStore,
+        accounts: Accounts,
+        throttle: Throttle | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """Take what a sign-in needs; without *throttle* attempts are not counted."""
+        self._settings = configuration.session
+        self._return_parameter = configuration.login.return_parameter
+        self._answers = answers
+        self._store = store
+        self._accounts = accounts
+        self._throttle = throttle
+        self._clock = clock
+
+    def show(self, visit: Visit) -> LoginAnswer:
+        """Answer GET: the empty form."""
+        if not self._answers.serves_sign_in:
+            return self._answers.error_page(visit, _ELSEWHERE)
+        wanted = visit.request.query.get(self._return_parameter) or "/"
+        return self._form(visit, safe_return_url(wanted, origins=visit.return_origins))
+
+    async def submit(self, visit: Visit) -> LoginAnswer:
+        """Answer POST: a new session, or the form again with what was wrong.
+
+        Raises:
+            AuthUnavailable: the store or the accounts cannot be asked; no cookie was touched.
+        """
+        if not self._answers.serves_sign_in:
+            return self._answers.error_page(visit, _ELSEWHERE)
+        if not visit.may_sign_in:
+            return self._refuse(visit, _FOREIGN)
+        login = visit.request.form.get("username", "").strip()
+        password = visit.request.form.get("password", "")
+        if not login or not password:
+            return self._refuse(visit, _INCOMPLETE)
+        address = visit.request.client_address
+        wait = await self._throttle.take(login, address) if self._throttle else 0.0
+        if wait > 0:
+            return self._refuse(visit, _patience(wait), retry_after=math.ceil(wait))
+        try:
+            account = await self._accounts.sign_in(login, password)
+        except SignInQueueFull as full:
+            await self._forgive(login, address)
+            return self._refuse(visit, _BUSY, retry_after=full.retry_after)
+        if account is None:
+            return self._refuse(visit, _WRONG)
+        await self._forgive(login, address)
+        return await self._begin(visit, account)
+
+    async def _begin(self, visit: Visit, account: Account) -> LoginAnswer:
+        """Begin a session for *account*, in place of the one that was presented."""
+        # Session fixation (ASVS 7.2.4): a session from before the sign-in, the person's own or one
+        # that somebody slipped them, is over. First, so that a failure leaves no session unknown.
+        if await live_session(self._store, visit):
+            await self._store.end(visit.session_digest, reason="signed_in_again")
+        now = round(self._clock(), 3)
+        record = SessionRecord(
+            v=1,
+            subject=account.subject,
+            created_at=now,
+            expires_at=now + self._settings.absolute_timeout,
+            name=account.name,
+            tenant=account.tenant,
+            roles=account.roles,
+            groups=account.groups,
+            email=account.email,
+            auth_time=now,
+            amr=("pwd",),
+        )
+        cookie = await self._store.create(record)
+        if not await self._accounts.is_current(account):
+            # Disabled, or given another password, while we were at it. Whoever did that ended the
+            # account's sessions, perhaps before this one was there.
+            await self._store.end(digest(cookie), reason="account_changed")
+            return self._refuse(visit, _WRONG)
+        max_age = int(self._settings.absolute_timeout)
+        fields = (("Set-Cookie", set_cookie(self._settings, cookie, max_age)),)
+        if visit.prefers(unless_told="page") == "page":
+            return self._answers.redirect(visit.return_to, fields=fields)
+        told = {
+            "subject": record.subject,
+            "name": record.name,
+            "expires_at": record.expires_at,
+            "return_to": visit.return_to,
+        }
+        return self._answers.json(told, fields=fields)
+
+    async def _forgive(self, login: str, address: str) -> None:
+        if self._throttle:
+            await self._throttle.put_back(login, address)
+
+    def _refuse(self, visit: Visit, problem: Problem, *, retry_after: int = 0) -> LoginAnswer:
+        fields: tuple[tuple[str, str], ...] = ()
+        if retry_after:
+            fields = (("Retry-After", str(retry_after)),)
+        if problem.status == 401:
+            fields = (*fields, self._answers.challenge)
+        if visit.prefers(unless_told="page") == "json":
+            return self._answers.problem(problem, fields=fields)
+        return self._form(visit, visit.return_to, problem, fields=fields)
+
+    def _form(
+        self,
+        visit: Visit,
+        return_to: str,
+        problem: Problem | None = None,
+        *,
+        fields: tuple[tuple[str, str], ...] = (),
+    ) -> LoginAnswer:
+        form = visit.request.form
+        username = form.get("username", "").strip()[:MAX_LOGIN]
+        faults = {"username": "", "password": ""}
+        if problem is _INCOMPLETE:
+            if not username:
+                faults["username"] = "Enter your user name."
+            if not form.get("password"):
+                faults["password"] = "Enter your password."  # noqa: S105 - an instruction
+        values: dict[str, object] = {
+            "action": LOGIN_PATH,
+            "return_to": return_to,
+            "username": username,
+            "username_limit": MAX_LOGIN,
+            "faults": faults,
+            "wrong": problem is _WRONG,
+        }
+        if problem is None:
+            return self._answers.page(visit, "login", values)
+        values |= {"problem": problem.title, "advice": problem.detail}
+        return self._answers.page(
+            visit, "login", values, status=problem.status, fields=fields, error=problem.code
+        )
+
+
+def _patience(wait: float) -> Problem:
+    minutes = math.ceil(wait / 60)
+    when = "a minute" if minutes == 1 else f"{minutes} minutes"
+    return msgspec.structs.replace(_TOO_MANY, detail=f"Please try again in {when}.")

@@ -1,0 +1,91 @@
+"""Signing out: a question, and the answer that is given only when it is true everywhere."""
+
+import msgspec
+
+from auth.cookies import clear_cookie
+from auth.login.answers import Answers, Problem
+from auth.login.messages import LoginAnswer
+from auth.login.visit import Visit
+from auth.ports import Ended, SessionStore
+from auth.session import SessionRecord
+from config.model import Configuration
+
+_FOREIGN = Problem(
+    403,
+    "foreign_form",
+    "That request did not come from this page.",
+    "Nothing has been ended. To sign out, press the button here.",
+)
+_NOTHING = Ended(ended=0, acknowledged=0, of=0, waited_ms=0.0)
+
+
+class SignOut:
+    """The end of a session, or of all of a person's."""
+
+    def __init__(
+        self, configuration: Configuration, answers: Answers, *, store: SessionStore
+    ) -> None:
+        """Take what signing out needs."""
+        self._settings = configuration.session
+        self._answers = answers
+        self._store = store
+
+    def show(self, visit: Visit) -> LoginAnswer:
+        """Answer GET: ask, and end nothing. Anybody can make a browser follow a link."""
+        return self._answers.page(visit, "logout", {})
+
+    async def submit(self, visit: Visit) -> LoginAnswer:
+        """Answer POST: end what there is, and say how that went.
+
+        When this returns, no gateway on the store admits what was ended (`SessionStore.end`).
+
+        Raises:
+            AuthUnavailable: the store cannot be asked; nobody knows, and the cookie stays.
+        """
+        if not visit.may_change_sessions:
+            return self._refuse(visit)
+        everywhere = visit.request.form.get("everywhere") == "1"
+        ended = await self._end(visit, everywhere=everywhere)
+        fields: tuple[tuple[str, str], ...] = (("Set-Cookie", clear_cookie(self._settings)),)
+        if visit.prefers(unless_told="json") == "json":
+            return self._answers.json(msgspec.structs.asdict(ended), fields=fields)
+        # Personal pages that upstreams let the browser keep are gone too, also behind "back".
+        fields = (*fields, ("Clear-Site-Data", '"cache"'))
+        values = {
+            "ended": ended.ended,
+            "everywhere": everywhere and ended.ended,
+            "signed_in_as": "",
+        }
+        return self._answers.page(visit, "signed_out", values, fields=fields)
+
+    async def _end(self, visit: Visit, *, everywhere: bool) -> Ended:
+        record = await live_session(self._store, visit)
+        if everywhere:
+            subject = visit.identity.subject if visit.identity else record and record.subject
+            if subject:
+                return await self._store.end_subject(subject, reason="signed_out_everywhere")
+        if record:
+            return await self._store.end(visit.session_digest, reason="signed_out")
+        # Nothing is written for a cookie that is no session: strangers could fill the store.
+        return _NOTHING
+
+    def _refuse(self, visit: Visit) -> LoginAnswer:
+        if visit.prefers(unless_told="json") == "json":
+            return self._answers.problem(_FOREIGN)
+        values = {"problem": _FOREIGN.title, "advice": _FOREIGN.detail}
+        return self._answers.page(visit, "logout", values, status=403, error=_FOREIGN.code)
+
+
+async def live_session(store: SessionStore, visit: Visit) -> SessionRecord | None:
+    """Return the record of the session whose cookie was presented, if it is alive.
+
+    The store is asked again although the caller was looked up: a cookie beside a bearer token, or
+    one that a gateway no longer trusts its copy of, is still a session to end.
+
+    Raises:
+        AuthUnavailable: the store cannot be asked.
+    """
+    if not visit.session_digest:
+        return None
+    found = await store.find(visit.session_digest)
+    return None if isinstance(found, str) else found

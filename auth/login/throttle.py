@@ -1,0 +1,143 @@
+"""How often somebody may get a password wrong: token buckets in the store, one for all gateways.
+
+How this works. Each failed sign-in costs a token of three buckets: of the account from this
+network, of the network, and of the account from anywhere. A token is taken before the password is
+checked (so that many gateways at once cannot all look first) and put back when it was right, so
+only failures count. The narrow bucket is asked first: somebody who guesses from one place runs dry
+there, and does not lock out the account's owner, who comes from another.
+
+A bucket is a hash `{tokens, at}` under a key with a lifetime of its refill; it is read, refilled
+and written by one script, on the store's clock, so no gateway's clock matters. Names are stored
+as digests: people type passwords into the field for the user name.
+"""
+
+import hashlib
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Protocol
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from auth.login.accounts import canonical_login
+from auth.ports import AuthUnavailable
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """So many failures at once, and one more every so many seconds."""
+
+    size: int
+    seconds_each: float
+
+
+PAIR = Bucket(size=10, seconds_each=30.0)
+"""One account from one network: a person who forgot which of their passwords it was."""
+NETWORK = Bucket(size=100, seconds_each=2.0)
+"""One network with any names: an office behind one address on a Monday morning."""
+ACCOUNT = Bucket(size=100, seconds_each=60.0)
+"""One account from everywhere: SP 800-63B section 3.2.2 asks for at most 100 in a row."""
+
+_TAKE = """
+local size, each = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = tonumber(held[1]) or size
+local passed = math.max(0, now - (tonumber(held[2]) or now))
+tokens = math.min(size, tokens + passed / each)
+local wait = '0'
+if tokens >= 1 then
+  tokens = tokens - 1
+else
+  wait = string.format('%.3f', (1 - tokens) * each)
+end
+redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens))
+redis.call('HSET', KEYS[1], 'at', string.format('%.6f', now))
+redis.call('PEXPIRE', KEYS[1], math.ceil((size - tokens) * each * 1000) + 1000)
+return wait
+"""
+_PUT_BACK = """
+local tokens = tonumber(redis.call('HGET', KEYS[1], 'tokens'))
+if tokens then
+  tokens = math.min(tonumber(ARGV[1]), tokens + 1)
+  redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens))
+end
+return '0'
+"""
+
+
+class Throttle(Protocol):
+    """Says how long to wait before the next sign-in."""
+
+    async def take(self, login: str, address: str) -> float:
+        """Count an attempt as failed; return 0, or the seconds until the next may be made."""
+        ...
+
+    async def put_back(self, login: str, address: str) -> None:
+        """Take the count back: the attempt was good, or was never checked."""
+        ...
+
+
+class StoreThrottle:
+    """The buckets in the store.
+
+    Every method raises `AuthUnavailable` when the store does not answer: without it, nobody could
+    sign in anyway.
+    """
+
+    def __init__(
+        self,
+        commands: Redis,
+        *,
+        pair: Bucket = PAIR,
+        network: Bucket = NETWORK,
+        account: Bucket = ACCOUNT,
+    ) -> None:
+        """Take the client for *commands* on the store."""
+        self._commands = commands
+        self._buckets = (pair, network, account)
+
+    async def take(self, login: str, address: str) -> float:
+        """See `Throttle.take`."""
+        for key, bucket in zip(_keys(login, address), self._buckets, strict=True):
+            wait = await self._run(_TAKE, key, bucket.size, bucket.seconds_each)
+            if wait > 0:
+                return wait
+        return 0.0
+
+    async def put_back(self, login: str, address: str) -> None:
+        """See `Throttle.put_back`."""
+        for key, bucket in zip(_keys(login, address), self._buckets, strict=True):
+            await self._run(_PUT_BACK, key, bucket.size)
+
+    async def _run(self, script: str, key: str, *arguments: float) -> float:
+        try:
+            # One key a script: in a cluster the three buckets live on different shards.
+            texts = [str(argument) for argument in arguments]
+            reply = await self._commands.eval(script, 1, key, *texts)
+        except (RedisError, OSError) as error:
+            raise AuthUnavailable("the store does not answer") from error
+        return float(reply)
+
+
+def network_of(address: str) -> str:
+    """Return whose *address* it is, as far as limits go: an IPv6 customer gets a /64 at least."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address  # a unix socket
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ip_network((parsed.packed[:8] + bytes(8), 64)))
+    return str(parsed)
+
+
+def _keys(login: str, address: str) -> tuple[str, str, str]:
+    name = hashlib.sha256(canonical_login(login).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    network = network_of(address)
+    return (
+        f"doorward:attempts:pair:{name}:{network}",
+        f"doorward:attempts:network:{network}",
+        f"doorward:attempts:account:{name}",
+    )

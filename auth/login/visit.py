@@ -1,0 +1,126 @@
+"""One request to the service, with everything about the browser that is asked more than once."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from auth.identity import Authenticated, Identity
+from auth.login.messages import LoginRequest
+from auth.login.negotiation import Representation, preferred
+from auth.login.provenance import FormTokens, Provenance, own_origins, provenance_of
+from auth.origins import Origins
+from auth.return_url import safe_return_url
+from auth.session import digest
+from config.model import Configuration
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """A request, judged."""
+
+    request: LoginRequest
+    provenance: Provenance
+    session_digest: str
+    """Of the session cookie that was presented, alive or not; empty without one."""
+    origin: str
+    """Where the browser thinks it is: `return_to` for a page of ours begins with it."""
+    return_origins: frozenset[str]
+    nonce: str
+    """What the form cookie holds, or shall hold when `nonce_is_new`."""
+    nonce_is_new: bool
+    token: str
+    """For the forms of the page that answers."""
+    token_is_good: bool
+    """Whether the form that was sent carries the token of this browser and session."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who is calling, if they proved it."""
+        caller = self.request.caller
+        return caller.identity if isinstance(caller, Authenticated) else None
+
+    @property
+    def carries_bearer(self) -> bool:
+        """Whether there is a bearer token, which no form of another site can attach."""
+        return self.request.fields.get("authorization", "")[:7].lower() == "bearer "
+
+    @property
+    def return_to(self) -> str:
+        """Where the person wanted to go, as far as it is ours; `/` otherwise."""
+        form = self.request.form.get("return_to")
+        return safe_return_url(form or "/", origins=self.return_origins)
+
+    @property
+    def may_change_sessions(self) -> bool:
+        """Whether this POST is the person's own wish (contract section 4, sign-out)."""
+        if self.carries_bearer or self.provenance is Provenance.OWN:
+            return True
+        return self.provenance is Provenance.UNKNOWN and self.token_is_good
+
+    @property
+    def may_sign_in(self) -> bool:
+        """Whether this POST may start a session in the client that sends it.
+
+        Otherwise another site could sign a person in as somebody else, and read what they write.
+        """
+        if self.provenance is not Provenance.UNKNOWN:
+            return self.provenance is Provenance.OWN
+        if "token" in self.request.form or "cookie" in self.request.fields or self.request.cookies:
+            return self.token_is_good
+        return True  # a program: see `auth.login.provenance`
+
+    def prefers(self, *, unless_told: Representation) -> Literal["page", "json"]:
+        """Return what the client would rather have."""
+        return preferred(self.request.fields.get("accept", ""), unless_told=unless_told)
+
+
+class Visits:
+    """Judges requests for one configuration."""
+
+    def __init__(self, configuration: Configuration, tokens: FormTokens) -> None:
+        """Take the settings that say which origins and cookies are ours."""
+        self._public_url = configuration.server.public_url
+        self._origins = Origins.of(configuration)
+        self._cookie_name = configuration.session.cookie_name
+        self.form_cookie_name = form_cookie_name(self._cookie_name)
+        self._tokens = tokens
+
+    def receive(self, request: LoginRequest) -> Visit:
+        """Return *request* with what it says about the browser."""
+        own = own_origins(
+            public_url=self._public_url,
+            origin=request.origin,
+            host=request.fields.get("host", ""),
+        )
+        reached = urlsplit(request.origin or f"//{request.fields.get('host', '')}")
+        host, authority = reached.hostname or "", reached.netloc
+        cookie = request.cookies.get(self._cookie_name, "")
+        presented = digest(cookie) if cookie else ""
+        nonce = request.cookies.get(self.form_cookie_name, "")
+        token = request.form.get("token", "")
+        token_is_good = self._tokens.is_token(token, nonce, presented)
+        nonce_is_new = not self._tokens.is_nonce(nonce)
+        if nonce_is_new:
+            nonce = self._tokens.new_nonce()
+        return Visit(
+            request=request,
+            provenance=provenance_of(request.fields, own),
+            session_digest=presented,
+            origin=self._origins.of_request(host, authority),
+            return_origins=self._origins.accepted(host, authority),
+            nonce=nonce,
+            nonce_is_new=nonce_is_new,
+            token=self._tokens.token(nonce, presented),
+            token_is_good=token_is_good,
+        )
+
+
+def form_cookie_name(session_cookie_name: str) -> str:
+    """Return the name of the cookie that a form's token is made for.
+
+    On https it is `__Secure-…`: its path keeps it away from every upstream, which `__Host-` would
+    not allow; a sibling domain that sets it gains nothing, for the token binds the session too.
+    """
+    if session_cookie_name.startswith("__Host-"):
+        return f"__Secure-{session_cookie_name.removeprefix('__Host-')}-form"
+    return f"{session_cookie_name}-form"
