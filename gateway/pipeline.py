@@ -59,14 +59,15 @@ def decide_at_once(
         head.by_name.get("cookie", ()),
         head.by_name.get("authorization", ()),
         snapshot.configuration.session.cookie_name,
+        issuers_configured=bool(snapshot.configuration.tokens),
     )
     if isinstance(credentials, Rejected):
-        caller: Caller | None = credentials
-    else:
-        # 4. Who is it? A session under a live lease or a token seen before is known by now.
-        caller = authenticator.peek(credentials, now)
-        if caller is None:
-            return Waiting(matched, credentials)
+        decision = conclude(matched, credentials, head)
+        return Outcome(decision, snapshot.generation, matched, credentials)
+    # 4. Who is it? A session under a live lease or a token seen before is known by now.
+    caller = authenticator.peek(credentials, now)
+    if caller is None:
+        return Waiting(matched, credentials)
     # 5. May they?
     return Outcome(conclude(matched, caller, head), snapshot.generation, matched, caller)
 

@@ -102,4 +102,5 @@ def compose_head(
         head.encode("latin-1", "replace"),
         scheme=scheme,
         limits=snapshot.configuration.server.limits,
+        allow_encoded_slash=snapshot.table.allows_encoded_slash,
     )

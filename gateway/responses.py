@@ -5,6 +5,7 @@ wrong as `application/problem+json` (RFC 9457) and a person as a small page, and
 id that finds it in the access log. What a caller did wrong with a credential is in the log only.
 """
 
+from http import HTTPStatus
 from typing import Literal
 from urllib.parse import quote
 
@@ -99,18 +100,8 @@ _ERRORS: dict[str, Words] = {
     ),
 }
 
-# What a strict reading refuses (`gateway.reading`), beside 400.
-_BAD_REQUEST_TITLES = {
-    400: "Bad Request",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    414: "URI Too Long",
-    417: "Expectation Failed",
-    421: "Misdirected Request",
-    431: "Request Header Fields Too Large",
-    501: "Not Implemented",
-    505: "HTTP Version Not Supported",
-}
+# Names that RFC 9110 has changed and the standard library of Python 3.11 has not.
+_TITLES = {413: "Content Too Large", 414: "URI Too Long"}
 
 
 def answer_outcome(
@@ -178,10 +169,11 @@ def answer_bad_request(
     *detail* is a constant of the gateway's, never the client's words. The connection closes: after
     a request that was not understood, nobody can say where the next one begins.
     """
-    words = _ERRORS[Reason.BAD_REQUEST]
-    title = _BAD_REQUEST_TITLES.get(status, words.title)
-    words = Words(status, title, words.heading, detail)
-    return _answer(Reason.BAD_REQUEST, head, request_id, words=words, close=True)
+    title = _TITLES.get(status) or HTTPStatus(status).phrase
+    words = Words(status, title, _ERRORS[Reason.BAD_REQUEST].heading, detail)
+    # RFC 9110 15.5.6: 405 comes with Allow, here for a method that no address takes.
+    fields = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),) if status == 405 else ()
+    return _answer(Reason.BAD_REQUEST, head, request_id, words=words, fields=fields, close=True)
 
 
 def answer_unauthenticated(
