@@ -1,0 +1,169 @@
+"""Who a bearer token speaks for: every gate of `auth.tokens`, the signature, and the memory.
+
+A token that was accepted is remembered by the SHA-256 of all of it until it expires, or until its
+issuer's keys change. What is remembered is who it speaks for, never what that person may do.
+A token that was refused is not remembered: anybody can make up any number of those.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+
+import jwt
+
+from auth.claims import identity_of_claims
+from auth.decision import Reason
+from auth.identity import Authenticated, Caller, Rejected
+from auth.io.jwks import DocumentFetcher, Fetch, IssuerKeys
+from auth.keys import ALGORITHMS, VerificationKey
+from auth.tokens import LONGEST_TOKEN, check_claims, issuer_of, read_token
+from config.model import TokenIssuer
+
+_MOST_TOKENS = 10_000
+_MOST_CHARACTERS = 8 * 1024 * 1024
+"""Of all tokens remembered together; their claims take about three times as much memory."""
+
+
+class JwtVerifier:
+    """The `TokenVerifier` port for JWTs.
+
+    Args:
+        issuers: who is believed; no two with the same name.
+        fetch: gets documents by URL; by default over HTTP.
+        clock: epoch seconds.
+    """
+
+    def __init__(
+        self,
+        issuers: tuple[TokenIssuer, ...],
+        *,
+        fetch: Fetch | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.issuers = issuers
+        self.hits = 0
+        """Tokens that were known; `misses` counts the others."""
+        self.misses = 0
+        self._fetcher = DocumentFetcher()
+        self._clock = clock
+        self._keys_by_issuer = {
+            issuer.issuer: IssuerKeys(
+                issuer, fetch or self._fetcher, on_change=self._forget_of(issuer.issuer)
+            )
+            for issuer in issuers
+        }
+        if len(self._keys_by_issuer) != len(issuers):
+            raise ValueError("an issuer is configured twice")
+        self._accepted: dict[bytes, tuple[Authenticated, int]] = {}
+        self._characters = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to load the keys and to keep them fresh; does not wait for them."""
+        self._tasks = [
+            asyncio.create_task(keys.keep_fresh()) for keys in self._keys_by_issuer.values()
+        ]
+
+    async def close(self) -> None:
+        """Stop keeping the keys fresh and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        for keys in self._keys_by_issuer.values():
+            await keys.close()
+        await self._fetcher.close()
+
+    def peek(self, token: str) -> Caller | None:
+        """Return the verdict on a token seen before; None says nothing. Never raises."""
+        held = self._accepted.get(_digest(token))
+        if held is None:
+            return None
+        self.hits += 1
+        caller = held[0]
+        if caller.identity.expires_at <= self._clock():
+            return Rejected(Reason.TOKEN_EXPIRED)
+        return caller
+
+    async def verify(self, token: str) -> Caller:
+        """Return who *token* speaks for, or why for nobody.
+
+        Raises:
+            AuthUnavailable: the issuer's keys could not be had.
+        """
+        known = self.peek(token) if len(token) <= LONGEST_TOKEN else None
+        if known is not None:
+            return known
+        self.misses += 1
+        read = read_token(token)
+        if isinstance(read, Reason):
+            return Rejected(read)
+        # The issuer first, then the key: no issuer's key ever serves another's token.
+        keys = self._keys_by_issuer.get(issuer_of(read))
+        if keys is None:
+            return Rejected(Reason.TOKEN_ISSUER_UNKNOWN)
+        if read.algorithm not in keys.issuer.algorithms or read.algorithm not in ALGORITHMS:
+            return Rejected(Reason.TOKEN_ALGORITHM)
+        fault = check_claims(read.claims, keys.issuer, self._clock())
+        if fault is not None:
+            return Rejected(fault)
+        key = await keys.find(read.kid, read.algorithm)
+        if key is None:
+            return Rejected(Reason.TOKEN_KEY_UNKNOWN)
+        # From here on nothing waits, so the key is still in force when the verdict is kept.
+        if not is_signed(token, key, read.algorithm):
+            return Rejected(Reason.TOKEN_SIGNATURE)
+        digest = _digest(token)
+        identity = identity_of_claims(read.claims, keys.issuer, token_digest=digest.hex())
+        if isinstance(identity, Reason):
+            return Rejected(identity)
+        return self._remember(digest, Authenticated(identity), len(token))
+
+    def status(self) -> list[dict[str, object]]:
+        """Return for each issuer how its keys are, for operators."""
+        return [
+            {
+                "issuer": name,
+                "keys": 0 if (held := keys.key_set()) is None else len(held.keys),
+                "loads": keys.loads,
+                "last_error": keys.last_error,
+            }
+            for name, keys in self._keys_by_issuer.items()
+        ]
+
+    def _remember(self, digest: bytes, caller: Authenticated, characters: int) -> Authenticated:
+        if digest in self._accepted:  # two requests verified it at the same time
+            self._forget(digest)
+        self._accepted[digest] = (caller, characters)
+        self._characters += characters
+        while len(self._accepted) > _MOST_TOKENS or self._characters > _MOST_CHARACTERS:
+            self._forget(next(iter(self._accepted)))  # the one accepted longest ago
+        return caller
+
+    def _forget(self, digest: bytes) -> None:
+        self._characters -= self._accepted.pop(digest)[1]
+
+    def _forget_of(self, issuer: str) -> Callable[[], None]:
+        def forget() -> None:
+            for digest, (caller, _) in tuple(self._accepted.items()):
+                if caller.identity.issuer == issuer:
+                    self._forget(digest)
+
+        return forget
+
+
+_signatures = jwt.PyJWS(options={"enforce_minimum_key_length": True})
+
+
+def is_signed(token: str, key: VerificationKey, algorithm: str) -> bool:
+    """Tell whether *token* carries a good signature made with *algorithm* and *key*."""
+    try:
+        _signatures.decode(token, key=key.key, algorithms=[algorithm])
+    except Exception:  # noqa: BLE001 - PyJWT and OpenSSL raise many kinds; every one means no
+        return False
+    return True
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
