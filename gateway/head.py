@@ -30,6 +30,8 @@ class RequestHead(msgspec.Struct, frozen=True, dict=True):
     expects_continue: bool = False
     upgrade: str = ""
     """`websocket`, or empty."""
+    ends_here: bool = False
+    """Whether the gateway answers by itself: `OPTIONS *`, and OPTIONS with `Max-Forwards: 0`."""
 
     @cached_property
     def by_name(self) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,66 @@
+# ruff: noqa: SIM905 - a list of words reads better as one string
+r"""Where to go after signing in: only to ourselves, and only where every parser agrees.
+
+A browser is far more lenient than any validator: it drops tabs and line breaks, takes `\` for `/`,
+maps full-width letters, and reads `//host` as another host (WHATWG URL). So this does not parse
+leniently and then compare; it takes a small, plain part of RFC 3986 and refuses the rest.
+"""
+
+import re
+
+FALLBACK = "/"
+MAX_LENGTH = 2048
+"""Characters; what every browser and proxy carries in a Location field."""
+
+_CHAR = r"A-Za-z0-9\-._~!$&'()*+,=:@"
+# Encoded bytes of a path that some later decoding would turn into syntax: control bytes, `%` (a
+# second decoding), `.`, `/`, `\`. In a query they are data.
+_ENCODED = r"%(?![01]|2[5EeFf]|5[Cc]|7[Ff])[0-9A-Fa-f]{2}"
+_PATH = re.compile(rf"(?:/(?:[{_CHAR}]|{_ENCODED})*+)++")
+_REST = re.compile(
+    rf"(?:\?(?:[{_CHAR};/?]|%[0-9A-Fa-f]{{2}})*+)?(?:#(?:[{_CHAR};/?]|%[0-9A-Fa-f]{{2}})*+)?"
+)
+_SPLIT = re.compile(r"(https?://[^/?#]*)?([^?#]*)(.*)", re.IGNORECASE)
+_DOTS = frozenset((".", ".."))
+
+# Places that act on being visited, or send the visitor on: ours, oauth2-proxy's, and what
+# applications usually call theirs. Returning to a sign-out is a logout CSRF, to a sign-in a loop.
+_ENTRANCES = frozenset((".doorward", "oauth2"))
+_DOORS = frozenset("login logout logoff signin signout sign-in sign-out sign_in sign_out".split())
+_OWN_PAGES = frozenset(("/.doorward/sessions",))
+"""Pages of ours that only show something."""
+
+
+def safe_return_url(value: str, *, origins: frozenset[str]) -> str:
+    """Return *value* if a browser that follows it stays on one of *origins*, else `/`.
+
+    *origins* are written as `scheme://host[:port]`, in lower case and without a default port.
+    *value* is a path, or an absolute URL of one of them; with the scheme and host in any case.
+    """
+    if not value.isascii() or len(value) > MAX_LENGTH:
+        return FALLBACK
+    parts = _SPLIT.fullmatch(value)
+    if parts is None:  # a line break
+        return FALLBACK
+    origin, path, rest = parts.groups()
+    if origin is not None:
+        origin = origin.lower()
+        path = path or "/"
+        if origin not in origins:
+            return FALLBACK
+    if not _is_plain_path(path) or _REST.fullmatch(rest) is None:
+        return FALLBACK
+    return f"{origin or ''}{path}{rest}"
+
+
+def _is_plain_path(path: str) -> bool:
+    """Whether *path* has one meaning, and that is no sign-in or sign-out."""
+    if _PATH.fullmatch(path) is None or "//" in path:
+        return False
+    segments = path.lower().split("/")[1:]
+    if not _DOTS.isdisjoint(segments):
+        return False
+    if path in _OWN_PAGES:
+        return True
+    last = next((segment for segment in reversed(segments) if segment), "")
+    return segments[0] not in _ENTRANCES and last not in _DOORS

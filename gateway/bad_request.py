@@ -1,0 +1,14 @@
+"""The one exception for a request that is not understood, or must not be."""
+
+
+class BadRequest(Exception):  # noqa: N818 - the name of the thing that came, not of a failure of ours
+    """A request that the strict reading refuses; the connection closes after the answer.
+
+    `status` is 400, 408, 413, 414, 417, 421, 431, 501, 505 or 508. `detail` is a constant text:
+    it never repeats a byte of the client's, so it may be shown and logged.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
