@@ -262,7 +262,7 @@ class Accounts:
     def _strengthen(self, account: Account, stored: str, text: bytes) -> None:
         """Replace a hash whose parameters are no longer ours, unless it was replaced meanwhile."""
         # A full or read-only disk keeps nobody out: the old hash still holds.
-        with suppress(sqlite3.OperationalError), self._connection() as connection:
+        with suppress(sqlite3.Error), self._connection() as connection:
             connection.execute(_STRENGTHEN, (self._hasher.hash(text), account.subject, stored))
 
     def _hash(self, password: str) -> str:
@@ -271,8 +271,8 @@ class Accounts:
         return self._hasher.hash(text)
 
     def _with_hash(self, login: str) -> tuple[Account, str] | None:
-        if len(login) > MAX_LOGIN:
-            return None
+        if len(login) > MAX_LOGIN or not login.isprintable():
+            return None  # no account has such a name
         with self._connection() as connection:
             cursor = connection.execute(
                 _SELECT + "WHERE canonical_login = ?", (canonical_login(login),)

@@ -4,10 +4,7 @@ from typing import Literal
 
 Representation = Literal["page", "json"]
 
-_MEDIA_TYPES: dict[Representation, tuple[str, ...]] = {
-    "page": ("text/html", "application/xhtml+xml"),
-    "json": ("application/json", "application/problem+json"),
-}
+_MEDIA_TYPE: dict[Representation, str] = {"page": "text/html", "json": "application/json"}
 _MOST_RANGES = 64  # browsers send fewer than ten; a longer list is not worth the time
 
 
@@ -17,7 +14,8 @@ def preferred(accept: str, *, unless_told: Representation) -> Representation:
     *unless_told* wins a tie, so it is what a client gets that says nothing or `*/*`.
     """
     weights = _weights(accept)
-    page, json = (max(_weight(weights, name) for name in _MEDIA_TYPES[r]) for r in ("page", "json"))
+    page, json = _weight(weights, _MEDIA_TYPE["page"]), _weight(weights, _MEDIA_TYPE["json"])
+    json = max(json, weights.get("application/problem+json", 0.0))  # what errors are sent as
     if page == json:
         return unless_told
     return "page" if page > json else "json"

@@ -32,7 +32,7 @@ def moment(at: float, now: float) -> Moment:
     when = datetime.fromtimestamp(int(at), UTC)
     return Moment(
         iso=when.isoformat().replace("+00:00", "Z"),
-        text=f"{when.day} {when:%B %Y, %H:%M} UTC",
+        text=f"{when.day} {when:%b %Y, %H:%M} UTC",
         ago=_ago(now - at),
     )
 

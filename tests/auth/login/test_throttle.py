@@ -1,0 +1,122 @@
+"""Token buckets in a real store."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from auth.login.throttle import Bucket, StoreThrottle, network_of
+from auth.ports import AuthUnavailable
+from tests.conftest import Valkey
+
+WIDE = Bucket(size=1000, seconds_each=1.0)
+NARROW = Bucket(size=3, seconds_each=100.0)
+
+
+@pytest.fixture
+async def commands(valkey: Valkey) -> AsyncIterator[Redis]:
+    async with Redis.from_url(valkey.url, protocol=2) as client:
+        yield client
+
+
+async def test_attempts_beyond_the_bucket_must_wait_for_a_token(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=NARROW, network=WIDE, account=WIDE)
+    assert [await throttle.take("ada", "192.0.2.1") for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert 99 < await throttle.take("ada", "192.0.2.1") <= 100
+
+
+async def test_a_bucket_fills_with_time(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=Bucket(1, 0.02), network=WIDE, account=WIDE)
+    assert await throttle.take("ada", "192.0.2.1") == 0.0
+    wait = await throttle.take("ada", "192.0.2.1")
+    assert 0.0 < wait <= 0.02
+    async with asyncio.timeout(5):
+        while (wait := await throttle.take("ada", "192.0.2.1")) > 0:  # noqa: ASYNC110 - as told
+            await asyncio.sleep(wait)
+
+
+async def test_a_good_attempt_costs_nothing(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=NARROW, network=WIDE, account=WIDE)
+    for _ in range(10):
+        assert await throttle.take("ada", "192.0.2.1") == 0.0
+        await throttle.put_back("ada", "192.0.2.1")
+
+
+async def test_putting_back_never_makes_a_bucket_bigger(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=NARROW, network=WIDE, account=WIDE)
+    await throttle.take("ada", "192.0.2.1")
+    for _ in range(10):
+        await throttle.put_back("ada", "192.0.2.1")
+    waits = [await throttle.take("ada", "192.0.2.1") for _ in range(4)]
+    assert [wait > 0 for wait in waits] == [False, False, False, True]
+
+
+async def test_who_guesses_from_one_place_does_not_lock_the_owner_out(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=NARROW, network=WIDE, account=Bucket(4, 100.0))
+    for _ in range(50):
+        await throttle.take("ada", "192.0.2.66")
+    assert await throttle.take("ada", "192.0.2.1") == 0.0
+
+
+async def test_one_account_is_guarded_against_many_networks(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=NARROW, network=WIDE, account=NARROW)
+    waits = [await throttle.take("ada", f"192.0.2.{host}") for host in range(5)]
+    assert [wait > 0 for wait in waits] == [False, False, False, True, True]
+
+
+async def test_one_network_is_guarded_against_trying_many_names(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=WIDE, network=NARROW, account=WIDE)
+    waits = [await throttle.take(f"user{number}", "192.0.2.1") for number in range(5)]
+    assert [wait > 0 for wait in waits] == [False, False, False, True, True]
+
+
+async def test_spelling_the_name_another_way_finds_the_same_bucket(commands: Redis) -> None:
+    throttle = StoreThrottle(commands, pair=NARROW, network=WIDE, account=WIDE)
+    waits = [await throttle.take(name, "192.0.2.1") for name in ("ada", "ADA", "\uff41da", " Ada")]
+    assert [wait > 0 for wait in waits] == [False, False, False, True]
+
+
+async def test_many_gateways_at_once_hand_out_no_token_twice(valkey: Valkey) -> None:
+    async def attempt() -> float:
+        async with Redis.from_url(valkey.url, protocol=2) as client:
+            throttle = StoreThrottle(client, pair=NARROW, network=WIDE, account=WIDE)
+            return await throttle.take("ada", "192.0.2.1")
+
+    waits = await asyncio.gather(*(attempt() for _ in range(20)))
+    assert sum(wait == 0.0 for wait in waits) == 3
+
+
+async def test_the_store_holds_no_name_and_forgets_by_itself(
+    commands: Redis, valkey: Valkey
+) -> None:
+    throttle = StoreThrottle(commands)
+    await throttle.take("my-password-in-the-wrong-field", "192.0.2.1")
+    keys = [bytes(key).decode() for key in valkey.client.keys("*")]
+    assert len(keys) == 3
+    assert not any("password" in key for key in keys)
+    assert all(0 < valkey.client.pttl(key) <= 61_000 for key in keys)
+
+
+async def test_a_store_that_is_gone_is_an_outage() -> None:
+    async with Redis.from_url("unix:///nowhere/store.sock", protocol=2) as client:
+        throttle = StoreThrottle(client)
+        with pytest.raises(AuthUnavailable):
+            await throttle.take("ada", "192.0.2.1")
+        with pytest.raises(AuthUnavailable):
+            await throttle.put_back("ada", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("", ""),
+        ("unix", "unix"),
+    ],
+)
+def test_an_address_counts_as_its_network(address: str, network: str) -> None:
+    assert network_of(address) == network
