@@ -15,6 +15,8 @@ from auth.decision import Allow, Challenge, Deny, Reason
 from auth.origins import Origins
 from config.model import AccessRule, Login, Route
 from gateway.answer import Answer
+from gateway.authority import read_authority
+from gateway.forwarded import Client
 from gateway.head import RequestHead
 from gateway.outcome import Outcome, Unavailable
 from gateway.page import Link, Page, render_page
@@ -104,10 +106,18 @@ _ERRORS: dict[str, Words] = {
 _TITLES = {413: "Content Too Large", 414: "URI Too Long"}
 
 
-def answer_outcome(
-    outcome: Outcome, head: RequestHead, *, login: Login, origins: Origins, request_id: str
+def answer_outcome(  # noqa: PLR0913 - everything a redirect is made of
+    outcome: Outcome,
+    head: RequestHead,
+    *,
+    login: Login,
+    origins: Origins,
+    request_id: str,
+    client: Client | None = None,
 ) -> Answer:
     """Return the answer to a request that may not go on.
+
+    *client* is what trusted proxies say about who asked, and for which authority.
 
     Raises:
         TypeError: the verdict is an `Allow`; it is for `gateway.forwarding`.
@@ -122,6 +132,7 @@ def answer_outcome(
             login=login,
             origins=origins,
             request_id=request_id,
+            client=client,
         )
     if isinstance(verdict, Deny):
         assert outcome.matched is not None
@@ -208,12 +219,21 @@ def answer_forbidden(
 
 
 def login_redirect(
-    head: RequestHead, *, login: Login, origins: Origins, status: Literal[302, 303] = 302
+    head: RequestHead,
+    *,
+    login: Login,
+    origins: Origins,
+    client: Client | None = None,
+    status: Literal[302, 303] = 302,
 ) -> Answer:
     """Return the redirect to where people sign in, with the way back to this very request."""
-    origin = origins.of_request(head.host, head.authority)
+    host, authority = head.host, head.authority
+    if client is not None and client.host != authority:  # a trusted proxy's word
+        authority = client.host
+        host = read_authority(authority, client.scheme).host
+    origin = origins.of_request(host, authority)
     # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
-    base = origin if login.url.startswith("/") and not origins.is_own(head.host) else ""
+    base = "" if origins.is_own(host) or not login.url.startswith("/") else origin
     joint = "&" if "?" in login.url else "?"
     back = quote(f"{origin}{head.target.text}", safe="")
     location = f"{base}{login.url}{joint}{login.return_parameter}={back}"
@@ -240,13 +260,14 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
     login: Login,
     origins: Origins,
     request_id: str,
+    client: Client | None,
 ) -> Answer:
     if route.unauthenticated == "redirect":
         # RFC 9110 15.4.4: after a POST only 303 says that the page is to be fetched with GET.
         status: Literal[302, 303] = 302 if head.method in ("GET", "HEAD") else 303
-        return login_redirect(head, login=login, origins=origins, status=status)
+        return login_redirect(head, login=login, origins=origins, client=client, status=status)
     if route.unauthenticated == "auto" and is_navigation(head):
-        return login_redirect(head, login=login, origins=origins)
+        return login_redirect(head, login=login, origins=origins, client=client)
     presented = verdict.reason.startswith("token_")
     return answer_unauthenticated(
         login=login, head=head, request_id=request_id, presented=presented

@@ -11,6 +11,7 @@ from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route
 from config.problem import Problem
 from gateway.bad_request import BadRequest
+from gateway.fields import FieldRules
 from gateway.route_tests import failed_tests
 from gateway.routing import CompiledRoute, RouteTable, compile_route, is_own
 from gateway.target import canonical
@@ -24,6 +25,8 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     """Counts the route files that went live in this process's lifetime, from 1."""
     table: RouteTable
     origins: Origins
+    field_rules: FieldRules
+    """Which fields are the gateway's, in either direction."""
 
 
 def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | list[Problem]:
@@ -50,7 +53,14 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
     problems += table.ambiguities
     if problems:
         return sorted(problems)
-    snapshot = Snapshot(configuration, generation, table, Origins.of(configuration))
+    cookie_names = (configuration.session.cookie_name,)
+    snapshot = Snapshot(
+        configuration=configuration,
+        generation=generation,
+        table=table,
+        origins=Origins.of(configuration),
+        field_rules=FieldRules(configuration.identity, cookie_names=cookie_names),
+    )
     return failed_tests(snapshot) or snapshot
 
 

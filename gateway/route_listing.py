@@ -1,0 +1,46 @@
+"""The route table as `doorward routes` prints it."""
+
+from config.model import AccessRule
+from gateway.routing import CompiledRoute, RouteTable
+
+_TITLES = ("METHODS", "HOSTS", "PATH", "ACCESS", "UPSTREAM", "ROUTE", "LINE")
+
+
+def render_routes(table: RouteTable) -> str:
+    """Return the routes in matching order, one a line, in columns."""
+    rows = [_TITLES, *(_row(route) for route in table.in_matching_order())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _row(compiled: CompiledRoute) -> tuple[str, ...]:
+    route = compiled.route
+    return (
+        ",".join(route.match.methods) or "*",
+        ",".join(route.match.hosts) or "*",
+        route.match.path,
+        describe_access(route.access),
+        route.upstream,
+        route.id,
+        str(route.line),
+    )
+
+
+def describe_access(rule: AccessRule) -> str:
+    """Return an access rule in one line."""
+    parts = [
+        f"{name}: {','.join(sorted(values))}"
+        for name, values in (
+            ("tenants", rule.tenants),
+            ("groups", rule.groups),
+            ("roles", rule.roles),
+            ("scopes", rule.scopes),
+        )
+        if values
+    ]
+    if rule.when is not None:
+        parts.append("when …")
+    return "; ".join(([] if parts and rule.level == "signed-in" else [rule.level]) + parts)
