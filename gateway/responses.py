@@ -13,6 +13,7 @@ import msgspec
 
 from auth.decision import Allow, Challenge, Deny, Reason
 from auth.origins import Origins
+from auth.return_url import MAX_LENGTH
 from config.model import AccessRule, Login, Route
 from gateway.answer import Answer
 from gateway.authority import read_authority
@@ -235,8 +236,10 @@ def login_redirect(
     # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
     base = "" if origins.is_own(host) or not login.url.startswith("/") else origin
     joint = "&" if "?" in login.url else "?"
-    back = quote(f"{origin}{head.target.text}", safe="")
-    location = f"{base}{login.url}{joint}{login.return_parameter}={back}"
+    back = f"{origin}{head.target.text}"
+    if len(back) > MAX_LENGTH:  # would not be honoured: come back to the page without its query
+        back = f"{origin}{head.target.path}"
+    location = f"{base}{login.url}{joint}{login.return_parameter}={quote(back, safe='')}"
     fields = (("Location", location), *_fixed_fields(UNAUTHENTICATED))
     return Answer(status, fields, b"", UNAUTHENTICATED)
 

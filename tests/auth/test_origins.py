@@ -1,0 +1,55 @@
+"""The gateway's own origins."""
+
+import pytest
+
+from auth.origins import Origins
+
+PLAIN = Origins(
+    public="http://127.0.0.1:8080",
+    scheme="http",
+    hosts=frozenset({"127.0.0.1", "app.example.com", "::1"}),
+    suffixes=(".tenant.example.com",),
+)
+SECURE = Origins(
+    public="https://app.example.com",
+    scheme="https",
+    hosts=frozenset({"app.example.com", "api.example.com"}),
+    suffixes=(),
+)
+
+
+@pytest.mark.parametrize(
+    ("origins", "host", "authority", "origin"),
+    [
+        (PLAIN, "127.0.0.1", "127.0.0.1:8080", "http://127.0.0.1:8080"),
+        (PLAIN, "127.0.0.1", "127.0.0.1:9999", "http://127.0.0.1:9999"),
+        (PLAIN, "app.example.com", "app.example.com:80", "http://app.example.com"),
+        (PLAIN, "::1", "[::1]:8080", "http://[::1]:8080"),
+        (PLAIN, "a.tenant.example.com", "a.tenant.example.com", "http://a.tenant.example.com"),
+        # TLS ends before us: the scheme is the browser's.
+        (SECURE, "app.example.com", "app.example.com", "https://app.example.com"),
+        (SECURE, "api.example.com", "api.example.com:443", "https://api.example.com"),
+        # A name that is nobody's never becomes a place to come back to.
+        (PLAIN, "localhost", "localhost:8080", "http://127.0.0.1:8080"),
+        (PLAIN, "tenant.example.com", "tenant.example.com", "http://127.0.0.1:8080"),
+        (PLAIN, "eviltenant.example.com", "eviltenant.example.com", "http://127.0.0.1:8080"),
+        (SECURE, "evil.example", "evil.example", "https://app.example.com"),
+    ],
+)
+def test_a_request_to_a_host_of_ours_has_its_own_origin_and_any_other_the_public_one(
+    origins: Origins, host: str, authority: str, origin: str
+) -> None:
+    assert origins.of_request(host, authority) == origin
+    assert origin in origins.accepted(host, authority)
+
+
+def test_a_sign_in_may_return_to_the_named_hosts_and_nowhere_else() -> None:
+    assert SECURE.accepted("evil.example", "evil.example") == {
+        "https://app.example.com",
+        "https://api.example.com",
+    }
+    assert PLAIN.accepted("localhost", "localhost:8080") == {
+        "http://127.0.0.1:8080",
+        "http://app.example.com:8080",
+        "http://[::1]:8080",
+    }
