@@ -64,7 +64,7 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
         # msgspec is strict about surrogates, numbers and UTF-8; only `json` shows every pair.
         msgspec.json.decode(raw)
         value = json.loads(raw, object_pairs_hook=_refuse_duplicates)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError("not strict JSON") from error
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - the input's fault, not the caller's
@@ -194,5 +194,5 @@ def _decode_base64url(part: str) -> bytes:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("a name of a JSON object comes twice")
     return value

@@ -118,7 +118,8 @@ class IssuerKeys:
         self._clock = clock
         self._key_set: KeySet | None = None
         self._loaded_at = 0.0
-        self._asked_at = float("-inf")
+        self._next_ask_at = float("-inf")
+        self._next_first_at = float("-inf")
         self._loading: asyncio.Task[None] | None = None
 
     def key_set(self) -> KeySet | None:
@@ -136,7 +137,8 @@ class IssuerKeys:
         key = None if key_set is None else key_set.find(kid, algorithm)
         if key is not None:
             return key
-        await self._ask(_ASK_AGAIN if key_set is not None else _ASK_AGAIN_WITHOUT_KEYS)
+        if self._may_ask(first=key_set is None):
+            await self._load_shared()
         key_set = self.key_set()
         if key_set is None:
             raise AuthUnavailable(
@@ -161,14 +163,21 @@ class IssuerKeys:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
 
-    async def _ask(self, interval: float) -> None:
-        """Load again on behalf of a request, or wait for the load that is under way."""
-        if self._loading is None:
-            now = self._clock()
-            if now - self._asked_at < interval:
-                return
-            self._asked_at = now  # before the attempt: a failure is no reason to ask more often
-        await self._load_shared()
+    def _may_ask(self, *, first: bool) -> bool:
+        """Tell whether a request may cause a load now, or wait for the one that is under way.
+
+        The time is noted before the attempt: a failure is no reason to ask more often.
+        """
+        if self._loading is not None:
+            return True
+        now = self._clock()
+        if first:
+            allowed = now >= self._next_first_at
+            self._next_first_at = now + _ASK_AGAIN_WITHOUT_KEYS if allowed else self._next_first_at
+        else:
+            allowed = now >= self._next_ask_at
+            self._next_ask_at = now + _ASK_AGAIN if allowed else self._next_ask_at
+        return allowed
 
     async def _load_shared(self) -> None:
         if self._loading is None:
