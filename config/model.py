@@ -59,6 +59,7 @@ class Server(msgspec.Struct, frozen=True):
     public_url: str
     """Scheme and authority that browsers use, without a trailing slash; decides cookie security."""
     workers: int = 1
+    """0: one for each core, as long as nobody has counted them (`config.io.files` does)."""
     trusted_proxies: tuple[IPNetwork, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     limits: Limits = Limits()
@@ -125,9 +126,7 @@ class TokenIssuer(msgspec.Struct, frozen=True):
     """Whether every audience of a token must be listed; else one of them is enough."""
 
 
-IdentityField = Literal[
-    "subject", "tenant", "roles", "scopes", "groups", "name", "email", "method"
-]
+IdentityField = Literal["subject", "tenant", "roles", "scopes", "groups", "name", "email", "method"]
 
 
 class Assertion(msgspec.Struct, frozen=True):
@@ -231,6 +230,11 @@ class Route(msgspec.Struct, frozen=True):
     """How long a session known good is admitted after the store was lost; 0: not at all."""
     line: int = 0
     """Where in the file it stands, for `explain` and messages."""
+    column: int = 0
+    place_of_path: tuple[int, int] = (0, 0)
+    """Line and column of `match.path`."""
+    place_of_when: tuple[int, int] = (0, 0)
+    """Line and column of the first character of `access.when`, behind a quote or `|`."""
 
 
 class RouteTest(msgspec.Struct, frozen=True):

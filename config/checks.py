@@ -1,0 +1,261 @@
+"""What must hold between values of a document: names that refer, limits that agree, no collision.
+
+Every check reads the document as it is, also one that differs from the schema elsewhere, so that
+all problems are told at once; a value that has a problem of its own is passed over here.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from config import addresses, names, paths, quantities
+from config.document import Place, PlacedMapping, PlacedSequence, quoted
+from config.presets import ADDED_BY_INCLUDE, PRESETS
+from config.problem import Problem
+from config.validation import Report, shown, suggestion
+
+MINIMUM_TOKEN_LENGTH: Final = 16
+"""Characters of an admin token on an address that others can reach."""
+_MAXIMUM_SUGGESTIONS: Final = 100
+"""Each looks at every name there is; a file with more wrong names has another trouble."""
+
+
+def find_conflicts(root: Any) -> list[Problem]:
+    """Return every problem that no single value has by itself."""
+    problems: list[Problem] = []
+    if isinstance(root, PlacedMapping):
+
+        def report(place: Place, message: str) -> None:
+            problems.append(Problem(*place, message))
+
+        for check in _CHECKS:
+            check(root, report)
+    return problems
+
+
+class _Found:
+    """A value of the document with its place."""
+
+    __slots__ = ("place", "value")
+
+    def __init__(self, value: Any, place: Place) -> None:
+        self.value = value
+        self.place = place
+
+
+def _find(mapping: Any, *keys: str, as_: Callable[[Any], Any] | None = None) -> _Found | None:
+    """Return what stands under *keys*, read with *as_*; None if it is not there or no good."""
+    place = (1, 1)
+    value = mapping
+    for key in keys:
+        if not isinstance(value, PlacedMapping) or key not in value:
+            return None
+        place, value = value.places[key], value[key]
+    if as_ is not None:
+        try:
+            value = as_(value)
+        except (ValueError, TypeError, AttributeError):
+            return None
+    return _Found(value, place)
+
+
+def _items(root: Any, *keys: str) -> Iterator[tuple[PlacedMapping, Place]]:
+    """Yield the mappings in the list under *keys*."""
+    found = _find(root, *keys)
+    if found and isinstance(found.value, PlacedSequence):
+        for item, place in zip(found.value, found.value.places, strict=True):
+            if isinstance(item, PlacedMapping):
+                yield item, place
+
+
+def public_origin(root: Any) -> str:
+    """Return the origin of the public side, or the default where it is not given well."""
+    given = _find(root, "server", "public_url", as_=addresses.origin)
+    if given:
+        return str(given.value)
+    listen = _find(root, "server", "listen", as_=addresses.address)
+    scheme = "https" if _find(root, "server", "tls") else "http"
+    return f"{scheme}://{listen.value if listen else '127.0.0.1:8080'}"
+
+
+def _check_addresses(root: PlacedMapping, report: Report) -> None:
+    listen = _find(root, "server", "listen", as_=addresses.address)
+    admin = _find(root, "admin", "listen", as_=addresses.address)
+    if (
+        listen
+        and addresses.is_wildcard(listen.value.host)
+        and not _find(root, "server", "public_url")
+    ):
+        message = (
+            "server.public_url is needed: say which URL browsers use, since listen is every address"
+        )
+        report(listen.place, message)
+    if listen and admin and listen.value == admin.value and listen.value.port:
+        report(admin.place, "admin.listen: this is the public address; operators need their own")
+
+
+def _check_admin_token(root: PlacedMapping, report: Report) -> None:
+    token = _find(root, "admin", "token")
+    listen = _find(root, "admin", "listen", as_=addresses.address)
+    if not token or not isinstance(token.value, str) or not token.value:
+        return
+    if not token.value.isascii() or not token.value.isprintable() or " " in token.value:
+        report(token.place, "admin.token: a bearer token is ASCII without spaces")
+    elif (
+        listen
+        and not addresses.is_loopback(listen.value.host)
+        and len(token.value) < MINIMUM_TOKEN_LENGTH
+    ):
+        report(
+            token.place,
+            f"admin.token: others can reach {listen.value}, so it needs at least "
+            f"{MINIMUM_TOKEN_LENGTH} characters; make one with `openssl rand -hex 32`",
+        )
+
+
+def _check_session(root: PlacedMapping, report: Report) -> None:
+    idle = _find(root, "session", "idle_timeout", as_=quantities.duration)
+    absolute = _find(root, "session", "absolute_timeout", as_=quantities.duration)
+    idle_for = idle.value if idle else 1800.0
+    absolute_for = absolute.value if absolute else 43_200.0
+    blamed = idle or absolute
+    if blamed and idle_for > absolute_for:
+        report(blamed.place, "session.idle_timeout must not be longer than absolute_timeout")
+    lease = _find(root, "session", "lease", as_=quantities.duration)
+    if lease and lease.value >= idle_for:
+        report(lease.place, "session.lease must be shorter than idle_timeout")
+    same_site = _find(root, "session", "cookie", "same_site")
+    if same_site and same_site.value == "none" and public_origin(root).startswith("http:"):
+        report(
+            same_site.place,
+            "session.cookie.same_site: browsers take none only with https; "
+            "set server.public_url to an https URL, or choose lax",
+        )
+
+
+def _check_login(root: PlacedMapping, report: Report) -> None:
+    url = _find(root, "login", "url", as_=str)
+    reserved = f"/{paths.RESERVED_SEGMENT}"
+    if url and f"{url.value}/".startswith(f"{reserved}/") and url.value != f"{reserved}/login":
+        report(url.place, f"login.url: under {reserved} there is only {reserved}/login")
+    _check_unique(_items(root, "login", "providers"), "id", "provider", report)
+    for provider, _ in _items(root, "login", "providers"):
+        scopes = _find(provider, "scopes")
+        if scopes and isinstance(scopes.value, list) and "openid" not in scopes.value:
+            report(scopes.place, "login.providers[].scopes: OpenID Connect needs the scope openid")
+
+
+def _check_tokens(root: PlacedMapping, report: Report) -> None:
+    _check_unique(_items(root, "tokens"), "issuer", "issuer", report)
+    for issuer, place in _items(root, "tokens"):
+        uri, file = _find(issuer, "jwks_uri"), _find(issuer, "jwks_file")
+        if uri and file:
+            report(file.place, "tokens[].jwks_file: the keys come from jwks_uri; give one of them")
+        name = _find(issuer, "issuer")
+        if name and isinstance(name.value, str) and not uri and not file:
+            try:
+                addresses.secure_url(name.value)
+            except ValueError as error:
+                report(
+                    place,
+                    "tokens[]: give jwks_uri or jwks_file, since the keys cannot be discovered "
+                    f"from this issuer: {error}",
+                )
+
+
+def _check_identity(root: PlacedMapping, report: Report) -> None:
+    headers = _find(root, "identity", "headers")
+    include = _find(root, "identity", "include")
+    preset = headers.value if headers else "standard"
+    seen: dict[str, str] = {}
+    if include and include.value and preset != "standard":
+        report(
+            include.place,
+            "identity.include adds to the preset standard only; "
+            "the other presets are whole, and a mapping names every field itself",
+        )
+    if isinstance(preset, str):
+        seen = {names.fold(name): name for name, _ in PRESETS.get(preset, ())}
+        seen |= {names.fold(name): name for name, _ in ADDED_BY_INCLUDE.values()}
+    elif isinstance(preset, PlacedMapping):
+        for name, place in preset.key_places.items():
+            _claim(seen, name, place, report)
+    header = _find(root, "identity", "assertion", "header")
+    if header and isinstance(header.value, str):
+        _claim(seen, header.value, header.place, report)
+    elif headers and names.fold("X-Auth-Assertion") in seen:
+        report(
+            headers.place, "X-Auth-Assertion carries the assertion; see identity.assertion.header"
+        )
+
+
+def _claim(seen: dict[str, str], name: str, place: Place, report: Report) -> None:
+    """Take the class of a field for *name*; two of one class are one field to some backends."""
+    folded = names.fold(name)
+    if folded in seen:
+        report(place, f"the field {quoted(name)} is the same to backends as {quoted(seen[folded])}")
+    seen[folded] = name
+
+
+def _check_unique(
+    items: Iterator[tuple[PlacedMapping, Place]], key: str, what: str, report: Report
+) -> None:
+    first: dict[str, int] = {}
+    for item, _ in items:
+        value = item.get(key)
+        if isinstance(value, str):
+            line, column = item.places[key]
+            if value in first:
+                report(
+                    (line, column), f"the {what} {shown(value)} stands on line {first[value]} too"
+                )
+            first.setdefault(value, line)
+
+
+def _check_routes(root: PlacedMapping, report: Report) -> None:
+    _check_unique(_items(root, "routes"), "id", "route id", report)
+    upstreams = root.get("upstreams")
+    known = upstreams.keys() if isinstance(upstreams, PlacedMapping) else ()
+    suggestions: dict[str, str] = {}
+    for route, _ in _items(root, "routes"):
+        name = route.get("upstream")
+        if isinstance(name, str) and name and name not in known:
+            if name not in suggestions:
+                enough = len(suggestions) >= _MAXIMUM_SUGGESTIONS
+                suggestions[name] = "" if enough else suggestion(name, known)
+            place = route.places["upstream"]
+            report(place, f"there is no upstream {shown(name)}{suggestions[name]}")
+        _check_rewrite(route, report)
+        _check_access(route, report)
+
+
+def _check_rewrite(route: PlacedMapping, report: Report) -> None:
+    stripped = _find(route, "rewrite", "strip_prefix", as_=paths.prefix)
+    path = _find(route, "match", "path", as_=paths.path_pattern)
+    if stripped and path:
+        body = path.value.removesuffix("/*")
+        if not f"{body}/".startswith(f"{stripped.value}/"):
+            report(
+                stripped.place,
+                f"rewrite.strip_prefix: the path {shown(path.value)} does not begin with it",
+            )
+
+
+def _check_access(route: PlacedMapping, report: Report) -> None:
+    access = route.get("access")
+    if isinstance(access, PlacedMapping) and not any(access.values()):
+        # An emptied list must not quietly become "everybody who is signed in".
+        report(
+            route.places["access"],
+            "access asks for nothing; write `access: signed-in` if everybody signed in may",
+        )
+
+
+_CHECKS: Final[tuple[Callable[[PlacedMapping, Report], None], ...]] = (
+    _check_addresses,
+    _check_admin_token,
+    _check_session,
+    _check_login,
+    _check_tokens,
+    _check_identity,
+    _check_routes,
+)
