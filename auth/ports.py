@@ -7,6 +7,7 @@ import msgspec
 
 from auth.decision import Reason
 from auth.identity import Caller
+from auth.revocation import TokenRef
 from auth.session import SessionRecord
 
 
@@ -86,6 +87,34 @@ class SessionStore(Protocol):
 
     async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
         """List the live sessions of *subject*, newest first."""
+        ...
+
+
+class TokenRevocations(Protocol):
+    """Which bearer tokens are over before they expire. Every method may raise `AuthUnavailable`."""
+
+    def peek_revoked(self, token: TokenRef) -> bool | None:
+        """Return whether *token* is revoked if that is known for sure, without waiting.
+
+        None says nothing. Never raises. *token* comes from `auth.revocation.token_ref`; make it
+        once per token and keep it.
+        """
+        ...
+
+    async def is_revoked(self, token: TokenRef, *, serve_cached: float = 0.0) -> bool:
+        """Return whether *token* is revoked, as fresh as the call; *serve_cached* as in `find`."""
+        ...
+
+    async def revoke_token(
+        self, issuer: str, jti: str, expires_at: float, *, reason: str = "revoked"
+    ) -> Ended:
+        """Refuse one token, everywhere, until it expires (*expires_at*, epoch seconds)."""
+        ...
+
+    async def revoke_tokens_of(
+        self, issuer: str, subject: str, *, reason: str = "revoked"
+    ) -> Ended:
+        """Refuse every token of *subject* that *issuer* made up to now, everywhere."""
         ...
 
 

@@ -1,0 +1,283 @@
+"""Reading one verdict from the store: the keys it depends on, over the tracked connection.
+
+How this works. A flight writes all the reads it can at once and continues in the callbacks of the
+replies, so it takes no task, and it concludes at its exact place in the store's order. A session's
+subject is known only from its record, so its epoch may take a second round; epochs that are known
+under the lease are not read again.
+
+Whoever waits for a flight waits on a future of their own: one who is cancelled takes nobody along.
+A verdict is kept in the cache only if the flight still holds its ticket (`SessionCache.flights`)
+and every epoch it used is still the cached one. Those who wait get it in any case: each of its
+reads was made after they came, or they joined under rule 2 of `reader`.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from auth.decision import Reason
+from auth.io.connection import Connection, Reply, StoreLost
+from auth.io.endings import Endings
+from auth.io.session_cache import FOREVER, Entry, SessionCache, Verdict
+from auth.ports import AuthUnavailable
+from auth.revocation import (
+    ALL_SESSIONS,
+    Epoch,
+    TokenRef,
+    ended_key,
+    epoch_key,
+    epoch_name,
+    parse_epoch,
+    revoked_key,
+)
+from auth.session import MalformedRecord, SessionRecord, parse_record, session_key
+
+TOUCH_EVERY = 0.1
+"""A session's use is reported when this part of its idle time has passed since the last report."""
+LEAST_GAIN = 0.05
+"""A report that would gain less than this part of the idle time is not worth a write."""
+
+
+class Reading(Protocol):
+    """What flights need of the store that sends them."""
+
+    cache: SessionCache
+    endings: Endings
+    idle_timeout: float
+    absolute_timeout: float
+
+    def clock(self) -> float:
+        """Return the boot clock, seconds."""
+        ...
+
+    def wall(self) -> float:
+        """Return the wall clock, epoch seconds."""
+        ...
+
+    def on_malformed(self, name: str, problem: str) -> None:
+        """Count and log a record that cannot be read."""
+        ...
+
+    def on_absent(self, name: str) -> None:
+        """A session has neither a record nor a tombstone."""
+        ...
+
+
+class Flight:
+    """One verdict under way. Start it with `start`; wait for it with `wait`."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        name: str,
+        connection_of: Callable[[str], Connection],
+    ) -> None:
+        self._reading = reading
+        self._name = name
+        self._connection_of = connection_of
+        self._waiters: list[asyncio.Future[Verdict]] = []
+        self._outstanding = 0
+        self._epochs: dict[str, Epoch] = {}
+        self._sent_at = 0.0
+        self._over = False
+
+    def wait(self) -> "asyncio.Future[Verdict]":
+        """Return a future of the verdict; `StoreLost` or `AuthUnavailable` if there is none."""
+        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._waiters.append(future)
+        return future
+
+    def start(self) -> None:
+        """Take the ticket and write the first reads."""
+        self._reading.cache.flights[self._name] = self
+        self._sent_at = self._reading.clock()
+        try:
+            self._read()
+        except StoreLost as error:
+            self._fail(error)
+
+    def _read(self) -> None:
+        raise NotImplementedError
+
+    def _conclude(self) -> None:
+        """All reads so far are answered: read on, or end with `_finish`."""
+        raise NotImplementedError
+
+    def _ask(
+        self, key: str, command: tuple[str, ...], put: Callable[[Reply], None], expect: type
+    ) -> None:
+        self._outstanding += 1
+        self._connection_of(key).send(
+            command,
+            partial(self._answered, put),
+            (expect, type(None)) if expect is bytes else expect,
+        )
+
+    def _ask_epoch(self, name: str) -> None:
+        """Take the epoch *name* from the cache or the store."""
+        known = self._reading.cache.epoch(name, self._reading.clock())
+        if known is not None:
+            self._epochs[name] = known
+        elif name not in self._epochs:
+            key = epoch_key(name)
+            self._ask(key, ("GET", key), partial(self._put_epoch, name), bytes)
+
+    def _put_epoch(self, name: str, reply: Reply) -> None:
+        assert reply is None or isinstance(reply, bytes)
+        epoch = self._reading.endings.add_epoch(name, parse_epoch(reply))
+        self._epochs[name] = epoch
+        self._reading.cache.epochs[name] = epoch
+
+    def _answered(self, put: Callable[[Reply], None], reply: Reply) -> None:
+        self._outstanding -= 1
+        if self._over:
+            return
+        if isinstance(reply, Exception):
+            self._fail(reply)
+            return
+        put(reply)
+        if not self._outstanding:
+            try:
+                self._conclude()
+            except StoreLost as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End without a verdict. An error of the store is never "no session"."""
+        self._over = True
+        flights = self._reading.cache.flights
+        if flights.get(self._name) is self:
+            del flights[self._name]
+        if not isinstance(error, StoreLost):
+            error = AuthUnavailable(f"the session store answered an error: {error}")
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _finish(self, entries: OrderedDict[str, Entry] | None, entry: Entry) -> None:
+        """End with a verdict, to be kept in *entries* if the ticket is still held."""
+        self._over = True
+        cache = self._reading.cache
+        holds_ticket = cache.flights.get(self._name) is self
+        if holds_ticket:
+            del cache.flights[self._name]
+        known = holds_ticket and all(name in cache.epochs for name in entry.epochs)
+        if known and entries is not None:
+            cache.keep(entries, self._name, entry)
+        for name in self._epochs:
+            cache.release(name)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(entry.verdict)
+
+
+class SessionFlight(Flight):
+    """Reads whether a session is live."""
+
+    _record: bytes | None = None
+    _tombstone: bytes | None = None
+    _ttl = -2
+    _parsed: SessionRecord | None = None
+
+    def _read(self) -> None:
+        record, tombstone = session_key(self._name), ended_key(self._name)
+        self._ask(record, ("GET", tombstone), self._put_tombstone, bytes)
+        self._ask(record, ("GET", record), self._put_record, bytes)
+        self._ask(record, ("PTTL", record), self._put_ttl, int)
+        self._ask_epoch(ALL_SESSIONS)
+
+    def _put_tombstone(self, reply: Reply) -> None:
+        assert reply is None or isinstance(reply, bytes)
+        self._tombstone = reply
+
+    def _put_record(self, reply: Reply) -> None:
+        assert reply is None or isinstance(reply, bytes)
+        self._record = reply
+
+    def _put_ttl(self, reply: Reply) -> None:
+        assert isinstance(reply, int)
+        self._ttl = reply
+
+    def _conclude(self) -> None:
+        if self._parsed is None:
+            found = self._parse()
+            if not isinstance(found, SessionRecord):
+                # Expiry is judged by the wall clock, which may yet be corrected: never kept.
+                expired = found is Reason.SESSION_EXPIRED
+                self._finish(None if expired else self._reading.cache.absences, Entry(found))
+                return
+            self._parsed = found
+            self._ask_epoch(epoch_name("", found.subject))
+            if self._outstanding:
+                return
+        self._judge(self._parsed)
+
+    def _parse(self) -> SessionRecord | Reason:
+        """Return the record, or why there is no session."""
+        reading = self._reading
+        if self._tombstone is not None or self._name in reading.endings:
+            reading.endings.add(self._name, reading.clock() + reading.absolute_timeout)
+            return Reason.SESSION_ENDED
+        if self._record is None or self._ttl == -2:
+            reading.on_absent(self._name)
+            return Reason.SESSION_UNKNOWN
+        try:
+            record = parse_record(self._record)
+        except MalformedRecord as error:
+            reading.on_malformed(self._name, str(error))
+            return Reason.SESSION_MALFORMED
+        if record.expires_at <= reading.wall():
+            return Reason.SESSION_EXPIRED
+        return record
+
+    def _judge(self, record: SessionRecord) -> None:
+        reading = self._reading
+        names = (ALL_SESSIONS, epoch_name("", record.subject))
+        if any(
+            reading.endings.epoch_of(name, self._epochs[name]).covers(record.created_at, self._name)
+            for name in names
+        ):
+            self._finish(reading.cache.absences, Entry(Reason.SESSION_ENDED, epochs=names))
+            return
+        reading.endings.reappear(self._name)
+        left = record.expires_at - reading.wall()
+        idle = self._ttl / 1000 if self._ttl >= 0 else FOREVER
+        # From when the reads were sent: the key may be that much nearer to its end.
+        entry = Entry(record, deadline=self._sent_at + min(idle, left), epochs=names)
+        window = reading.idle_timeout
+        if idle + LEAST_GAIN * window < min(window, left):
+            entry.touch_at = self._sent_at  # shorter than ours: somebody else wrote it
+        elif idle + LEAST_GAIN * window < left:
+            entry.touch_at = self._sent_at + idle - (1 - TOUCH_EVERY) * window
+        self._finish(reading.cache.sessions, entry)
+
+
+class TokenFlight(Flight):
+    """Reads whether a bearer token is revoked."""
+
+    def __init__(
+        self, reading: Reading, token: TokenRef, connection_of: Callable[[str], Connection]
+    ) -> None:
+        super().__init__(reading, token.name, connection_of)
+        self._token = token
+        self._revoked = False
+
+    def _read(self) -> None:
+        key = revoked_key(self._name)
+        self._ask(key, ("GET", key), self._put, bytes)
+        self._ask_epoch(self._token.epoch)
+
+    def _put(self, reply: Reply) -> None:
+        self._revoked = reply is not None
+
+    def _conclude(self) -> None:
+        reading, token = self._reading, self._token
+        if self._revoked:
+            reading.endings.add(token.name, reading.clock() + token.expires_at - reading.wall())
+        epoch = reading.endings.epoch_of(token.epoch, self._epochs[token.epoch])
+        revoked = (
+            self._revoked or token.name in reading.endings or epoch.covers(token.issued_at, "")
+        )
+        self._finish(reading.cache.tokens, Entry(revoked, epochs=(token.epoch,)))

@@ -1,0 +1,179 @@
+"""A link to one server of the store: connected, watched, and connected again when it breaks.
+
+A server that takes longer than `PATIENCE` for the oldest command is as good as gone: the connection
+is dropped and everybody is told, so nobody waits without bound. While the last try to connect has
+failed the link is `failing` and callers are refused at once; a break by itself is no failure, the
+callers of that moment wait for the next try.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+import hiredis
+
+from auth.io.address import StoreAddress
+from auth.io.connection import Connection, StoreLost, boottime
+from auth.ports import AuthUnavailable
+
+PATIENCE = 0.8
+"""Seconds that the oldest command in flight may take."""
+_HANDSHAKE = 0.5
+# A store that is back must be in use within a second, also after a long time away.
+_BACKOFF = (0.0, 0.02, 0.05, 0.1, 0.2)
+
+_log = logging.getLogger("doorward.store")
+
+
+async def open_connection(address: StoreAddress, *, channel: str, tracking: bool) -> Connection:
+    """Connect to the one server at *address*, sign in, track, subscribe to *channel*.
+
+    A server or proxy that cannot track still gets a connection: `Connection.tracking` is False.
+
+    Raises:
+        OSError, StoreLost, hiredis.ReplyError: it did not work out.
+    """
+    loop = asyncio.get_running_loop()
+    if address.path:
+        _, connection = await loop.create_unix_connection(Connection, address.path)
+    else:
+        host, port = address.hosts[0]
+        _, connection = await loop.create_connection(
+            Connection, host, port, ssl=address.tls_context()
+        )
+    try:
+        await _greet(connection, address)
+        if tracking:
+            with contextlib.suppress(hiredis.ReplyError):
+                await connection.call("CLIENT", "TRACKING", "ON")
+                connection.tracking = True
+        if channel:
+            await connection.call("SUBSCRIBE", channel)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _greet(connection: Connection, address: StoreAddress) -> None:
+    hello: list[str] = ["HELLO", "3"]
+    if address.password:
+        hello += ["AUTH", address.username or "default", address.password]
+    await connection.call(*hello, expect=dict)
+    if address.database:
+        await connection.call("SELECT", address.database)
+
+
+class Link:
+    """Keeps one connection that *connect* opens, until `close`.
+
+    *on_up* is called with each new connection before anybody else may use it,
+    and may await; *on_tick* every *beat* seconds while connected; *on_down* after a loss.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Connection]],
+        *,
+        beat: float,
+        on_up: Callable[[Connection], Awaitable[None]],
+        on_tick: Callable[[Connection], None] = lambda _: None,
+        on_down: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.connection: Connection | None = None
+        self.failing = False
+        self.problem = "not connected yet"
+        self._connect = connect
+        self._beat = beat
+        self._on_up = on_up
+        self._on_tick = on_tick
+        self._on_down = on_down
+        self._changed = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    async def ready(self, patience: float = PATIENCE) -> Connection:
+        """Return the connection; wait for it if it just broke.
+
+        Raises:
+            AuthUnavailable: the last try to connect failed, or it takes longer than *patience*.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.connection is None and not self.failing:
+                    await self._changed.wait()
+        return self.now_or_refuse()
+
+    def now_or_refuse(self) -> Connection:
+        """Return the connection, or raise `AuthUnavailable` if there is none at this moment."""
+        if self.connection is None:
+            raise AuthUnavailable(f"the session store cannot be reached: {self.problem}")
+        return self.connection
+
+    async def close(self) -> None:
+        """Disconnect for good."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(_HANDSHAKE):
+                    connection = await self._connect()
+            except (OSError, StoreLost, hiredis.HiredisError, AuthUnavailable) as error:
+                failures += 1
+                self._fail(error)
+                pause = _BACKOFF[min(failures, len(_BACKOFF)) - 1]
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                continue
+            try:
+                if await self._use(connection):
+                    failures = 0
+            finally:
+                connection.close()
+
+    async def _use(self, connection: Connection) -> bool:
+        """Use *connection* until it is lost; return whether it was any good."""
+        gone = asyncio.Event()
+
+        def lose() -> None:
+            gone.set()
+            if self.connection is connection:
+                self.connection = None
+                self._on_down()
+
+        connection.on_lost = lose
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._on_up(connection)
+        except (StoreLost, hiredis.HiredisError, TimeoutError, AuthUnavailable) as error:
+            self._fail(error)
+            return False
+        if gone.is_set():
+            return False
+        self.connection, self.failing = connection, False
+        self._signal()
+        while not gone.is_set():
+            with contextlib.suppress(StoreLost):
+                self._on_tick(connection)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._beat):
+                    await gone.wait()
+            if connection.oldest_wait(boottime()) > PATIENCE:
+                self._fail(TimeoutError(f"no answer for {PATIENCE} s"))
+                connection.close()
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        problem = str(error) or type(error).__name__
+        if not self.failing:
+            _log.warning("the session store cannot be used: %s", problem)
+        self.failing, self.problem = True, problem
+        self._signal()
+
+    def _signal(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

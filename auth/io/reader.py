@@ -1,0 +1,347 @@
+"""Verdicts on sessions and tokens, from memory when that is as good as asking.
+
+How this works. One tracked connection carries the reads, the store's invalidations, the broadcasts
+of endings and the beats that renew the lease, all in the order in which the store did them.
+
+1. `peek` uses a cached verdict under a live lease: no key it was read from has changed up to the
+   moment the last answered beat was *sent*, and that is less than a lease ago.
+2. `find` otherwise reads from the store in a `Flight`. It joins one that is under way only if that
+   still holds its ticket and the lease is live. Then whatever ended before the caller came has
+   been heard here, and took the ticket away: had its ending been answered without us, our lease
+   would have run out first.
+3. An invalidation or a broadcast drops the verdict and the ticket; a broadcast is remembered
+   (`endings`) and acknowledged after that. A lost connection ends the lease; a new one begins with
+   an empty cache.
+
+Without tracking (an older store, a proxy) no lease is ever granted, so every request reads.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import hiredis
+
+from auth.decision import Reason
+from auth.io.barrier import Ending, read_ending
+from auth.io.connection import Connection, Reply, StoreLost, boottime
+from auth.io.endings import Endings
+from auth.io.flight import TOUCH_EVERY, Flight, SessionFlight, TokenFlight
+from auth.io.link import PATIENCE, Link
+from auth.io.scripts import BEAT
+from auth.io.session_cache import SessionCache, Verdict
+from auth.ports import AuthUnavailable
+from auth.revocation import ALL_SESSIONS, WORKERS_KEY, TokenRef, parse_epoch, read_key
+from auth.session import SessionRecord
+from config.model import SessionSettings
+
+OnEnded = Callable[[frozenset[str] | None], None]
+# A server that says one of these is no primary any more, or is cut off from its replicas.
+_NOT_PRIMARY = ("READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+_MOST_DOUBTFUL = 10_000
+_log = logging.getLogger("doorward.store")
+
+
+class Lag:
+    """How long broadcasts took to arrive: a histogram of plain integers."""
+
+    bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one broadcast."""
+        seconds = max(seconds, 0.0)
+        self.counts[sum(seconds > bound for bound in self.bounds)] += 1
+        self.sum += seconds
+
+
+class Reader:
+    """The reading half of the store for one process; *name* is how the registry knows it.
+
+    `link` must be set, once, to the link whose `on_up`, `on_tick` and `on_down` call this.
+    """
+
+    def __init__(self, settings: SessionSettings, *, name: str) -> None:
+        self.cache = SessionCache()
+        self.endings = Endings()
+        self.idle_timeout = settings.idle_timeout
+        self.absolute_timeout = settings.absolute_timeout
+        self.clock = boottime
+        self.wall = time.time
+        self.counters: Counter[str] = Counter()
+        self.lag = Lag()
+        self.fresh_as_of = 0.0
+        self.touches: set[str] = set()
+        self.link: Link
+        self._name = name
+        self._lease = settings.lease
+        self._beats = 0
+        self._hooks: list[OnEnded] = []
+        self._followed: Counter[str] = Counter()
+        self._doubtful: set[str] = set()
+        self._hits = 0
+        self._next_sweep = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Verdicts
+
+    def peek(self, digest: str) -> SessionRecord | None:
+        """Return the live record if a copy under a live lease is at hand. About a microsecond."""
+        cache = self.cache
+        entry = cache.sessions.get(digest)
+        if entry is None:
+            return None
+        now = self.clock()
+        record = entry.verdict
+        if now >= cache.lease_until or now >= entry.deadline:
+            return None
+        assert isinstance(record, SessionRecord)
+        if record.expires_at <= self.wall():
+            return None
+        entry.used = True
+        if now >= entry.touch_at:
+            entry.touch_at = now + TOUCH_EVERY * self.idle_timeout
+            self.touches.add(digest)
+        self._hits += 1
+        return record
+
+    async def find(self, digest: str, *, serve_cached: float = 0.0) -> SessionRecord | str:
+        """Return the live record or the `Reason` why there is none; see `SessionStore.find`."""
+        if digest in self.endings:
+            return Reason.SESSION_ENDED
+        record = self.peek(digest)
+        if record is not None:
+            return record
+        absence = self.cache.live(self.cache.absences, digest, self.clock())
+        if absence is not None:
+            self.counters["negative_hits"] += 1
+            assert isinstance(absence.verdict, str)
+            return absence.verdict
+        try:
+            verdict = await self._read(digest, partial(SessionFlight, self, digest))
+        except AuthUnavailable:
+            known = self._known_good(digest, serve_cached)
+            if known is None:
+                raise
+            return known
+        assert not isinstance(verdict, bool)
+        if digest in self.endings:  # heard while the answer was on its way
+            return Reason.SESSION_ENDED
+        return verdict
+
+    def _known_good(self, digest: str, serve_cached: float) -> SessionRecord | None:
+        """The store is out: return a record that was good when it was lost, for *serve_cached*."""
+        now = self.clock()
+        entry = self.cache.sessions.get(digest)
+        if entry is None or now >= entry.deadline or now - self.fresh_as_of > serve_cached:
+            return None
+        assert isinstance(entry.verdict, SessionRecord)
+        if digest in self.endings or entry.verdict.expires_at <= self.wall():
+            return None
+        self.counters["served_cached"] += 1
+        return entry.verdict
+
+    def peek_revoked(self, token: TokenRef) -> bool | None:
+        """Return whether *token* is revoked if that is known for sure, else None."""
+        entry = self.cache.live(self.cache.tokens, token.name, self.clock())
+        if entry is None:
+            return True if token.name in self.endings else None
+        assert isinstance(entry.verdict, bool)
+        self._hits += 1
+        return entry.verdict
+
+    async def is_revoked(self, token: TokenRef, *, serve_cached: float = 0.0) -> bool:
+        """Return whether *token* is revoked, as fresh as the call."""
+        known = self.peek_revoked(token)
+        if known is not None:
+            return known
+        try:
+            verdict = await self._read(token.name, partial(TokenFlight, self, token))
+        except AuthUnavailable:
+            entry = self.cache.tokens.get(token.name)
+            if entry is None or self.clock() - self.fresh_as_of > serve_cached:
+                raise
+            verdict = entry.verdict
+        return verdict is not False or token.name in self.endings
+
+    async def _read(
+        self, name: str, flight_over: Callable[[Callable[[str], Connection]], Flight]
+    ) -> Verdict:
+        """Read a verdict; once more if the connection broke, all within a bounded time."""
+        self.counters["misses"] += 1
+        flight = self.cache.flights.get(name)
+        if isinstance(flight, Flight) and self.clock() < self.cache.lease_until:
+            self.counters["joined"] += 1
+            with contextlib.suppress(StoreLost):
+                return await flight.wait()
+        try:
+            async with asyncio.timeout(PATIENCE + 0.2):
+                for _ in range(3):
+                    connection = self.link.connection or await self.link.ready()
+                    flight = flight_over(lambda _, connection=connection: connection)  # type: ignore[misc]
+                    waiting = flight.wait()
+                    flight.start()
+                    with contextlib.suppress(StoreLost):
+                        return await waiting
+        except TimeoutError:
+            pass
+        raise AuthUnavailable("the session store does not answer")
+
+    def on_malformed(self, name: str, problem: str) -> None:
+        """Count and log a record that cannot be read."""
+        self.counters["malformed"] += 1
+        _log.warning("session %s has a malformed record: %s", name, problem)
+
+    def on_absent(self, name: str) -> None:
+        """A session that was live here a moment ago has vanished."""
+        if name in self._doubtful:
+            self.endings.vanish(name, self.clock())
+
+    # Live exchanges
+
+    def on_ended(self, hook: OnEnded) -> None:
+        """Call *hook* with the digests of sessions that ended (None: all of them)."""
+        self._hooks.append(hook)
+
+    def follow(self, digest: str) -> None:
+        """A live exchange hangs on this session: have its end noticed, whoever causes it."""
+        self._followed[digest] += 1
+
+    def unfollow(self, digest: str) -> None:
+        """One live exchange of this session is over."""
+        self._followed[digest] -= 1
+        if self._followed[digest] <= 0:
+            del self._followed[digest]
+
+    def _tell(self, names: frozenset[str] | None) -> None:
+        for hook in self._hooks:
+            try:
+                hook(names)
+            except Exception:  # noqa: BLE001 - a hook's mistake must not end the store's connection
+                _log.exception("a hook failed on the end of a session")
+
+    async def _settle(self, name: str) -> None:
+        """Read a session again whose keys changed; tell if it is over."""
+        with contextlib.suppress(AuthUnavailable):
+            verdict = await self.find(name)
+            if isinstance(verdict, str):
+                self._tell(frozenset((name,)))
+            self._doubtful.discard(name)
+
+    # The tracked connection
+
+    async def meet(self, connection: Connection, *, replaced: bool) -> None:
+        """A new connection: start empty. *replaced*: the server is not the one we knew."""
+        connection.on_push = partial(self._on_push, connection)
+        if replaced:
+            self.counters["store_replaced"] += 1
+        self._doubtful.update(self._followed)
+        self.cache.lease_until = 0.0
+        self.cache.clear()
+        self.counters["flushes"] += 1
+
+    def lose(self) -> None:
+        """The connection is gone: what is cached may not be used, but for an outage policy."""
+        self.cache.lease_until = 0.0
+        self.cache.flights.clear()
+        self.counters["connection_losses"] += 1
+
+    def tick(self, connection: Connection) -> None:
+        """Renew the lease, and look after what changed."""
+        if connection.tracking:
+            self._beats += 1
+            value = f"{self._beats} {round(self._lease * 1000)}"
+            connection.send(
+                ("EVAL", BEAT, 1, WORKERS_KEY, self._name, value),
+                partial(self._granted, connection, self.clock()),
+                int,
+            )
+        now = self.clock()
+        if now >= self._next_sweep:
+            self._next_sweep = now + 1.0
+            self.endings.expire(now)
+            self._doubtful.update(
+                name
+                for name in self._followed
+                if self.cache.live(self.cache.sessions, name, now) is None
+            )
+        for name in tuple(self._doubtful)[:500]:
+            task = asyncio.create_task(self._settle(name))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _granted(self, connection: Connection, sent_at: float, reply: Reply) -> None:
+        """The store recorded that we may trust our copies for a lease from *sent_at* on."""
+        if not isinstance(reply, Exception):
+            self.fresh_as_of = sent_at
+            self.cache.lease_until = sent_at + self._lease
+        elif isinstance(reply, hiredis.ReplyError):
+            self.counters["leases_refused"] += 1
+            if str(reply).startswith(_NOT_PRIMARY):
+                connection.close()
+
+    def _on_push(self, connection: Connection, push: list[object]) -> None:
+        kind = push[0]
+        if kind == b"invalidate":
+            self._invalidate(push[1])
+        elif kind == b"message" and isinstance(push[2], bytes):
+            ending = read_ending(push[2])
+            if ending is not None:
+                self._hear(ending)
+                with contextlib.suppress(StoreLost):
+                    acknowledgement = f"{ending.barrier} {self._name}"
+                    connection.send(("PUBLISH", ending.reply_to, acknowledgement), lambda _: None)
+
+    def _invalidate(self, keys: object) -> None:
+        if not isinstance(keys, list):  # FLUSHALL, FLUSHDB
+            self.cache.clear()
+            self.counters["flushes"] += 1
+            self._doubtful.update(self._followed)
+            return
+        for key in keys:
+            kind, name = read_key(key)
+            self.counters["invalidations"] += 1
+            if kind == "epoch":
+                self._doubt(*self.cache.drop_epoch(name))
+            elif kind == "name" and (self.cache.drop(name) or name in self._followed):
+                self._doubt(name)
+
+    def _doubt(self, *names: str) -> None:
+        if len(self._doubtful) < _MOST_DOUBTFUL:
+            self._doubtful.update(names)
+
+    def _hear(self, ending: Ending) -> None:
+        """A broadcast: drop what it names before it is acknowledged, and remember it."""
+        self.lag.add(self.wall() - ending.sent_at)
+        now = self.clock()
+        for name, epoch in ending.epochs.items():
+            self.endings.add_epoch(name, parse_epoch(epoch.encode()))
+            self._doubt(*self.cache.drop_epoch(name))
+        for name, seconds in ending.names.items():
+            self.endings.add(name, now + seconds)
+            self.cache.drop(name)
+        if ALL_SESSIONS in ending.epochs:
+            self._tell(None)
+        elif ending.names:
+            self._tell(frozenset(ending.names))
+
+    def status(self) -> dict[str, object]:
+        """Return the counters and the state of the lease."""
+        return {
+            "connected": self.link.connection is not None,
+            "problem": "" if self.link.connection is not None else self.link.problem,
+            "caching": self.link.connection is not None and self.link.connection.tracking,
+            "lease_age": self.clock() - self.fresh_as_of if self.fresh_as_of else None,
+            "entries": len(self.cache.sessions),
+            "hits": self._hits,
+            "evictions": self.cache.evictions,
+            "remembered_endings": len(self.endings),
+            **self.counters,
+        }

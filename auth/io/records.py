@@ -1,0 +1,85 @@
+"""Finding the sessions of a subject: an index of ours, and a look at every record.
+
+The index (a sorted set per subject) knows the sessions that were made or used through a gateway. A
+record that another service wrote and nobody has used yet is found by scanning, as long as the store
+is small enough for that. Neither is what an ending rests on: that is the epoch, which no index can
+miss. They give the number, the list, and the sessions whose writer's clock runs ahead of ours.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from auth.io.connection import Command, Reply
+from auth.revocation import ended_key, index_key
+from auth.session import MalformedRecord, SessionRecord, parse_record, session_key
+
+# About 50 ms of a local store's time; beyond, the index alone answers.
+_MOST_SCANNED = 100_000
+_PAGE = 500
+
+CallAll = Callable[[Sequence[Command]], Awaitable[list[Reply]]]
+
+
+class Stored(NamedTuple):
+    """A record as it stands in the store."""
+
+    digest: str
+    record: SessionRecord
+    ttl: float
+    """Seconds to live, negative: without limit."""
+
+
+async def read_records(call_all: CallAll, digests: Sequence[str]) -> list[Stored]:
+    """Return those of *digests* that have a record that can be read, and no tombstone."""
+    found: list[Stored] = []
+    for start in range(0, len(digests), _PAGE):
+        page = digests[start : start + _PAGE]
+        commands: list[Command] = []
+        for name in page:
+            record, tombstone = session_key(name), ended_key(name)
+            commands += [("GET", record), ("PTTL", record), ("EXISTS", tombstone)]
+        replies = await call_all(commands)
+        for number, name in enumerate(page):
+            value, ttl, ended = replies[3 * number : 3 * number + 3]
+            if isinstance(value, bytes) and isinstance(ttl, int) and not ended:
+                record_or_none = _parse(value)
+                if record_or_none is not None:
+                    found.append(Stored(name, record_or_none, ttl / 1000))
+    return found
+
+
+async def records_of(call_all: CallAll, subject: str, *, now: float) -> list[Stored]:
+    """Return the records of *subject* that were found; clears the index of what has expired."""
+    key = index_key(subject)
+    _, indexed, size = await call_all(
+        [("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGE", key, 0, -1), ("DBSIZE",)]
+    )
+    assert isinstance(indexed, list)
+    assert isinstance(size, int)
+    digests = {name.decode() for name in indexed}
+    if size <= _MOST_SCANNED:
+        digests.update(await scan_digests(call_all))
+    stored = await read_records(call_all, sorted(digests))
+    return [each for each in stored if each.record.subject == subject]
+
+
+async def scan_digests(call_all: CallAll) -> set[str]:
+    """Return the digest of every record in the store."""
+    pattern = session_key("*")
+    begin, end = pattern.encode().split(b"*")
+    digests: set[str] = set()
+    cursor: bytes = b"0"
+    while True:
+        (reply,) = await call_all([("SCAN", cursor, "MATCH", "doorward:session:*", "COUNT", 1000)])
+        assert isinstance(reply, list)
+        cursor, keys = reply
+        digests.update(key[len(begin) : -len(end)].decode("utf-8", "replace") for key in keys)
+        if cursor == b"0":
+            return digests
+
+
+def _parse(value: bytes) -> SessionRecord | None:
+    try:
+        return parse_record(value)
+    except MalformedRecord:
+        return None

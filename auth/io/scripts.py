@@ -1,0 +1,105 @@
+"""The scripts that the store runs for us: each is one atomic step.
+
+They are sent with EVAL, text and all: the store keeps them compiled by their hash anyway, and there
+is no "script not known" to handle after a restart or a failover. KEYS beyond those that share a
+slot are left out on a cluster, and the step they stand for is done separately.
+"""
+
+BEAT = """
+-- The lease is granted by the reply. KEYS: workers. ARGV: worker, "<beat> <lease ms>"
+local t = redis.call('TIME')
+redis.call('HSETNX', KEYS[1], '~', string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)))
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+BROADCAST = """
+-- KEYS: workers. ARGV: channel, message. Returns the workers and the age of their list, ms.
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local born = tonumber(redis.call('HGET', KEYS[1], '~') or now)
+return {redis.call('HGETALL', KEYS[1]), now - born}
+"""
+
+FORGET = """
+-- KEYS: workers. ARGV: worker, value, worker, value, ... that did not move for a whole lease.
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
+    redis.call('HDEL', KEYS[1], ARGV[i])
+  end
+end
+return 1
+"""
+
+CREATE = """
+-- KEYS: record, tombstone [, events]. ARGV: value, ms to live, digest, subject, now.
+-- 1: it stands there as asked, also when an earlier try whose reply was lost wrote it.
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
+  return 0
+end
+if KEYS[3] then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '100000', '*', 'event', 'session.started',
+    'session', ARGV[3], 'subject', ARGV[4], 'reason', '', 'at', ARGV[5])
+end
+return 1
+"""
+
+END = """
+-- KEYS: record, tombstone [, events]. ARGV: now ms, ms for an unknown session, longest ms,
+-- reason, digest, now. Returns: was it alive, ms for which it must be remembered, its subject.
+local value = redis.call('GET', KEYS[1])
+local remembered = redis.call('PTTL', KEYS[2])
+local left = tonumber(ARGV[2])
+if not value then
+  if remembered >= left then return {0, remembered, ''} end
+  redis.call('SET', KEYS[2], ARGV[4], 'PX', string.format('%.0f', left))
+  return {0, left, ''}
+end
+local ok, record = pcall(cjson.decode, value)
+local subject, expires = '', nil
+if ok and type(record) == 'table' then
+  if type(record.subject) == 'string' then subject = record.subject end
+  if type(record.expires_at) == 'number' then expires = record.expires_at * 1000 - ARGV[1] end
+end
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl < 0 and not expires then ttl = tonumber(ARGV[3]) end
+left = math.floor(math.min(math.max(left, ttl, expires or 0, remembered), tonumber(ARGV[3])))
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[4], 'PX', string.format('%.0f', left))
+local alive = (remembered == -2 and (not expires or expires > 0)) and 1 or 0
+if KEYS[3] and alive == 1 then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '100000', '*', 'event', 'session.ended',
+    'session', ARGV[5], 'subject', subject, 'reason', ARGV[4], 'at', ARGV[6])
+end
+return {alive, left, subject}
+"""
+
+TOUCH = """
+-- KEYS: record, tombstone. ARGV: idle ms, now ms, least gain ms. Returns ms to live, 0: it is gone.
+-- Extends what is there; never shortens, never beyond expires_at, never brings back.
+local value = redis.call('GET', KEYS[1])
+if not value or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+local left = redis.call('PTTL', KEYS[1])
+local ok, record = pcall(cjson.decode, value)
+if left < 0 or not ok or type(record) ~= 'table' or type(record.expires_at) ~= 'number' then
+  return left
+end
+local idle = math.floor(math.min(tonumber(ARGV[1]), record.expires_at * 1000 - ARGV[2]))
+if idle < left + ARGV[3] then return left end
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', idle))
+return idle
+"""
+
+EPOCH = """
+-- KEYS: epoch. ARGV: now ms, session to keep, seconds to live. An epoch never goes back.
+local at = tonumber(ARGV[1])
+local old = redis.call('GET', KEYS[1])
+if old then at = math.max(at, tonumber(string.match(old, '^%d+') or '0')) end
+local value = string.format('%.0f', at)
+if ARGV[2] ~= '' then value = value .. ' ' .. ARGV[2] end
+redis.call('SET', KEYS[1], value, 'EX', ARGV[3])
+return value
+"""

@@ -1,0 +1,138 @@
+"""Verdicts that this worker may use without asking, and what they depend on.
+
+How this works. A *verdict* is "this session is live: here is its record", "there is no such
+session, because ...", or "this token is (not) revoked". It may be used while three things hold:
+
+- the *lease*: the store granted it less than `lease` seconds ago, so everything that happened
+  before that is known here (`lease_until`, on a clock that runs while the machine sleeps);
+- none of the keys it was read from changed since: the store tells us (`drop`, `drop_epoch`);
+- its own deadline has not passed.
+
+Keys are read in flights, and a flight may put its verdict here only if none of its keys changed
+while it was under way: its ticket is its place in `flights`, which every drop takes away. The same
+place says whether a later request may join it: what was not dropped is still true, if the lease is
+live.
+
+Each kind of verdict is kept in a bounded queue. What is used gets a second chance when it comes to
+the front (the CLOCK algorithm), so a flood of keys used once does not push out the busy ones; and
+"no such session" has a queue of its own, so guessed cookies push out nothing but each other.
+
+Nothing here reads a clock or waits: `now` is an argument.
+"""
+
+from collections import OrderedDict
+
+from auth.revocation import Epoch
+from auth.session import SessionRecord
+
+Verdict = SessionRecord | str | bool
+"""A live session, the reason why there is none, or whether a token is revoked."""
+FOREVER = float("inf")
+
+
+class Entry:
+    """A verdict with its limits, seconds on the boot clock."""
+
+    __slots__ = ("deadline", "epochs", "touch_at", "used", "verdict")
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        *,
+        deadline: float = FOREVER,
+        touch_at: float = FOREVER,
+        epochs: tuple[str, ...] = (),
+    ) -> None:
+        self.verdict = verdict
+        self.deadline = deadline
+        self.touch_at = touch_at
+        """When use of it must be reported to the store, to keep the session from idling out."""
+        self.epochs = epochs
+        self.used = False
+
+
+class SessionCache:
+    """The verdicts of one worker, at most *sessions* live ones and *others* of each other kind."""
+
+    def __init__(self, *, sessions: int = 100_000, others: int = 20_000) -> None:
+        self.lease_until = 0.0
+        self.sessions: OrderedDict[str, Entry] = OrderedDict()
+        self.absences: OrderedDict[str, Entry] = OrderedDict()
+        self.tokens: OrderedDict[str, Entry] = OrderedDict()
+        self.epochs: dict[str, Epoch] = {}
+        self.flights: dict[str, object] = {}
+        self.evictions = 0
+        self._dependents: dict[str, set[str]] = {}
+        self._limits = {id(self.sessions): sessions}
+        self._others = others
+
+    def live(self, entries: OrderedDict[str, Entry], name: str, now: float) -> Entry | None:
+        """Return the entry of *name* if it may be used at *now*."""
+        entry = entries.get(name)
+        if entry is None or now >= self.lease_until or now >= entry.deadline:
+            return None
+        entry.used = True
+        return entry
+
+    def keep(self, entries: OrderedDict[str, Entry], name: str, entry: Entry) -> None:
+        """Remember a verdict whose flight still held its ticket."""
+        self._forget(name)
+        entries[name] = entry
+        for epoch in entry.epochs:
+            self._dependents.setdefault(epoch, set()).add(name)
+        if len(entries) > self._limits.get(id(entries), self._others):
+            self._evict(entries)
+
+    def _evict(self, entries: OrderedDict[str, Entry]) -> None:
+        # Ends: each round either takes one out or takes one's second chance away.
+        while True:
+            name, entry = next(iter(entries.items()))
+            if entry.used:
+                entry.used = False
+                entries.move_to_end(name)
+                continue
+            self._forget(name)
+            self.evictions += 1
+            return
+
+    def _forget(self, name: str) -> Entry | None:
+        """Take the verdict on *name* out, and epochs that no other verdict depends on."""
+        entry = (
+            self.sessions.pop(name, None)
+            or self.absences.pop(name, None)
+            or self.tokens.pop(name, None)
+        )
+        for epoch in entry.epochs if entry else ():
+            dependents = self._dependents[epoch]
+            dependents.discard(name)
+            if not dependents:
+                del self._dependents[epoch]
+                self.epochs.pop(epoch, None)
+        return entry
+
+    def epoch(self, name: str, now: float) -> Epoch | None:
+        """Return the epoch *name* if it is known for sure at *now*; `NO_EPOCH` is known too."""
+        return self.epochs.get(name) if now < self.lease_until else None
+
+    def release(self, epoch: str) -> None:
+        """Forget an epoch that was read for a verdict that was not kept."""
+        if epoch not in self._dependents:
+            self.epochs.pop(epoch, None)
+
+    def drop(self, name: str) -> bool:
+        """The keys of *name* changed. Return whether a live session was known under it."""
+        self.flights.pop(name, None)
+        entry = self._forget(name)
+        return entry is not None and isinstance(entry.verdict, SessionRecord)
+
+    def drop_epoch(self, epoch: str) -> list[str]:
+        """An epoch changed: drop all that depends on it, and return the sessions among it."""
+        self.epochs.pop(epoch, None)
+        return [name for name in tuple(self._dependents.get(epoch, ())) if self.drop(name)]
+
+    def clear(self) -> None:
+        """Nothing is known any more; no flight under way may be kept."""
+        for each in (self.sessions, self.absences, self.tokens, self.epochs):
+            each.clear()
+        self.flights.clear()
+        self._dependents.clear()

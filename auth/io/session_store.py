@@ -1,0 +1,360 @@
+"""The session store on Redis or Valkey: the port `auth.ports.SessionStore`, and token revocation.
+
+Reading is `reader`'s, on a tracked connection; everything that changes the store goes over a second
+one (`_control`), on which acknowledgements come back too. Every write is idempotent, so one whose
+reply was lost with its connection is simply sent again: creating finds its own record, ending finds
+its own tombstone.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import hiredis
+import msgspec
+
+from auth.io.address import StoreAddress, StoreURLError, parse_store_url
+from auth.io.barrier import Barrier
+from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
+from auth.io.link import Link
+from auth.io.locating import command_client, open_primary
+from auth.io.reader import OnEnded, Reader
+from auth.io.records import read_records, records_of, scan_digests
+from auth.io.scripts import CREATE, END, EPOCH, TOUCH
+from auth.ports import AuthUnavailable, Ended, SessionSummary
+from auth.revocation import (
+    ALL_SESSIONS,
+    ENDED_CHANNEL,
+    EVENTS_KEY,
+    LONGEST_SESSION,
+    WORKERS_KEY,
+    Epoch,
+    ended_key,
+    epoch_key,
+    epoch_name,
+    index_key,
+    parse_epoch,
+    revoked_key,
+    token_name,
+)
+from auth.session import SessionRecord, digest, encode_record, new_cookie_value, session_key
+from config.model import SessionSettings
+
+# A logout for a session nobody knows leaves a tombstone for so long only: it costs the caller
+# nothing to make up cookies. Long enough for a record that is just being replicated.
+_UNKNOWN_FOR = 60.0
+# Verifiers allow a token's clock to be off; its revocation must not end before they all refuse it.
+_TOKEN_LEEWAY = 300.0
+_BEATS_PER_LEASE = 5
+_PAGE = 500
+
+
+async def open_session_store(
+    url: str, settings: SessionSettings, *, worker: bool
+) -> "RedisSessionStore":
+    """Open the store at *url* (`auth.io.address` says which forms there are).
+
+    *worker*: keep the tracked connection, the lease and the cache; else only commands are sent, and
+    every look-up asks the store. Waits a moment for the connection, but a store that is out is no
+    error here: methods raise `AuthUnavailable` until it is back.
+
+    Raises:
+        StoreURLError: the URL cannot be used.
+    """
+    store = RedisSessionStore(parse_store_url(url), settings, worker=worker)
+    await store.connect()
+    return store
+
+
+class RedisSessionStore:
+    """See `open_session_store`; implements `SessionStore` and `TokenRevocations`."""
+
+    def __init__(self, address: StoreAddress, settings: SessionSettings, *, worker: bool) -> None:
+        if address.kind == "cluster":
+            raise StoreURLError("redis+cluster:// is not supported yet: use one primary")
+        self._address = address
+        self._settings = settings
+        self._worker = worker
+        self._name = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._reader = Reader(settings, name=self._name)
+        self._identity: tuple[bytes, bytes] | None = None
+        self._control_identity: tuple[bytes, bytes] | None = None
+        self._control: Link
+        self._barrier: Barrier
+        self.commands = command_client(address)
+        # The hot path without a detour.
+        self.peek = self._reader.peek
+        self.find = self._reader.find
+        self.peek_revoked = self._reader.peek_revoked
+        self.is_revoked = self._reader.is_revoked
+        self.follow = self._reader.follow
+        self.unfollow = self._reader.unfollow
+        self.wall = time.time
+
+    async def connect(self) -> None:
+        """Start the links and wait a moment for them."""
+        beat = min(self._settings.lease / _BEATS_PER_LEASE, 0.1)
+        channel = f"doorward:acknowledged:{self._name}"
+        self._control = Link(
+            partial(open_primary, self._address, channel=channel, tracking=False),
+            beat=beat,
+            on_up=self._meet_control,
+            on_tick=self._send_touches,
+        )
+        self._barrier = Barrier(self._control, name=self._name, lease=self._settings.lease)
+        links = [self._control]
+        self._reader.link = self._control
+        if self._worker:
+            self._reader.link = Link(
+                partial(open_primary, self._address, channel=ENDED_CHANNEL, tracking=True),
+                beat=beat,
+                on_up=self._meet_tracked,
+                on_tick=self._reader.tick,
+                on_down=self._reader.lose,
+            )
+            links.append(self._reader.link)
+        for link in links:
+            with contextlib.suppress(AuthUnavailable):  # the link has logged why
+                await link.ready()
+
+    async def close(self) -> None:
+        """Give the lease back and disconnect."""
+        if self._worker:
+            await self._reader.link.close()
+            self._reader.lose()
+            # If it does not work the next ending waits for our lease once, that is all.
+            with contextlib.suppress(AuthUnavailable):
+                await self._call_all([("HDEL", WORKERS_KEY, self._name)])
+        await self._control.close()
+        await self.commands.aclose()
+
+    async def _meet_tracked(self, connection: Connection) -> None:
+        identity, _ = await _identify(connection)
+        replaced = self._identity is not None and identity != self._identity
+        if replaced:
+            await self._replay(connection)
+        await self._reader.meet(connection, replaced=replaced)
+        self._identity = identity
+
+    async def _replay(self, connection: Connection) -> None:
+        """Tell another server what ended: it may be a replica that never heard of it."""
+        reader = self._reader
+        names, epochs = reader.endings.replay(reader.clock())
+        for name, seconds in names.items():
+            milliseconds = max(1, min(int(seconds), LONGEST_SESSION) * 1000)
+            connection.send(("DEL", session_key(name)), _ignore)
+            connection.send(("SET", ended_key(name), "replayed", "PX", milliseconds), _ignore)
+            connection.send(("SET", revoked_key(name), "replayed", "PX", milliseconds), _ignore)
+        for name, epoch in epochs.items():
+            connection.send(
+                ("EVAL", EPOCH, 1, epoch_key(name), epoch.at, epoch.keep, LONGEST_SESSION), _ignore
+            )
+        await connection.call("PING")
+
+    async def _meet_control(self, connection: Connection) -> None:
+        connection.on_push = self._barrier.on_push
+        identity, uptime = await _identify(connection)
+        changed = self._control_identity is not None and identity != self._control_identity
+        if changed or uptime <= self._settings.lease + 2:
+            self._barrier.doubt_registry(for_seconds=2 * self._settings.lease)
+        self._control_identity = identity
+
+    def _send_touches(self, connection: Connection) -> None:
+        """Report the use of sessions, off the path of any request; errors mean: next time."""
+        idle = round(self._settings.idle_timeout * 1000)
+        touches, self._reader.touches = self._reader.touches, set()
+        for name in touches:
+            keys = (session_key(name), ended_key(name))
+            now = round(self.wall() * 1000)
+            connection.send(("EVAL", TOUCH, 2, *keys, idle, now, idle // 20), _ignore)
+            self._reader.counters["touches"] += 1
+
+    async def _call_all(self, commands: Sequence[Command]) -> list[Reply]:
+        """Run idempotent commands in one go; all of them again if the connection broke.
+
+        Raises:
+            AuthUnavailable: no answer in time, or an error for an answer.
+        """
+        for _ in range(2):
+            connection = await self._control.ready()
+            with contextlib.suppress(StoreLost):
+                futures = [connection.call(*command) for command in commands]
+                replies = await asyncio.gather(*futures, return_exceptions=True)
+                for reply in replies:
+                    if isinstance(reply, hiredis.ReplyError):
+                        raise AuthUnavailable(f"the session store answered an error: {reply}")
+                    if isinstance(reply, BaseException):
+                        raise reply
+                return list(replies)
+        raise AuthUnavailable("the session store was lost twice in a row")
+
+    async def create(self, record: SessionRecord) -> str:
+        """Store a new session and return its cookie value; known everywhere at once.
+
+        Raises:
+            AuthUnavailable: not stored, or its subject's sessions were ended since `created_at`.
+        """
+        record = msgspec.structs.replace(record, created_at=round(record.created_at, 3))
+        cookie = new_cookie_value()
+        name, now = digest(cookie), self.wall()
+        live_for = min(self._settings.idle_timeout, record.expires_at - now)
+        if live_for <= 0:
+            raise ValueError("expires_at has passed")
+        keys = (session_key(name), ended_key(name), EVENTS_KEY)
+        facts = (encode_record(record), round(live_for * 1000), name, record.subject, now)
+        index, epoch = index_key(record.subject), epoch_name("", record.subject)
+        created, of_subject, of_all, *_ = await self._call_all(
+            [
+                ("EVAL", CREATE, 3, *keys, *facts),
+                ("GET", epoch_key(epoch)),
+                ("GET", epoch_key(ALL_SESSIONS)),
+                ("ZADD", index, record.expires_at, name),
+                ("EXPIRE", index, LONGEST_SESSION),
+            ]
+        )
+        if created != 1:
+            raise AuthUnavailable("the session was ended while it was being created")
+        for value in (of_subject, of_all):
+            assert value is None or isinstance(value, bytes)
+            if parse_epoch(value).covers(record.created_at, name):
+                raise AuthUnavailable("all sessions were ended during this sign-in: sign in again")
+        return cookie
+
+    async def end(self, digest: str, *, reason: str) -> Ended:
+        """End one session, everywhere."""
+        started = boottime()
+        names, alive = await self._end_records([digest], reason)
+        return await self._broadcast(started, alive, names, {})
+
+    async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
+        """End every session of *subject* but *keep*, everywhere: by epoch, and one by one."""
+        started = boottime()
+        name = epoch_name("", subject)
+        epoch = await self._set_epoch(name, keep)
+        stored = await records_of(self._call_all, subject, now=self.wall())
+        digests = [each.digest for each in stored if each.digest != keep]
+        names, alive = await self._end_records(digests, reason)
+        return await self._broadcast(started, alive, names, {name: epoch.encode()})
+
+    async def end_all(self, *, reason: str) -> Ended:
+        """End every session there is, by one epoch; and one by one those dated in the future."""
+        started = boottime()
+        stored = await read_records(self._call_all, sorted(await scan_digests(self._call_all)))
+        now = self.wall()
+        live = [each for each in stored if each.record.expires_at > now]
+        epoch = await self._set_epoch(ALL_SESSIONS, "")
+        ahead = [each.digest for each in live if not epoch.covers(each.record.created_at, "")]
+        names, _ = await self._end_records(ahead, reason)
+        return await self._broadcast(started, len(live), names, {ALL_SESSIONS: epoch.encode()})
+
+    async def revoke_token(
+        self, issuer: str, jti: str, expires_at: float, *, reason: str = "revoked"
+    ) -> Ended:
+        """Refuse the token *jti* of *issuer* from now on, everywhere."""
+        started = boottime()
+        name, live_for = token_name(issuer, jti), expires_at - self.wall() + _TOKEN_LEEWAY
+        if live_for <= 0:
+            return Ended(0, 0, 0, 0.0)
+        await self._call_all([("SET", revoked_key(name), reason, "PX", round(live_for * 1000))])
+        return await self._broadcast(started, 1, {name: live_for}, {})
+
+    async def revoke_tokens_of(
+        self, issuer: str, subject: str, *, reason: str = "revoked"
+    ) -> Ended:
+        """Refuse every token of *subject* that *issuer* made up to now, everywhere."""
+        del reason  # an epoch has no room for one; the caller's log has it
+        started = boottime()
+        name = epoch_name(issuer, subject)
+        epoch = await self._set_epoch(name, "")
+        return await self._broadcast(started, 1, {}, {name: epoch.encode()})
+
+    async def _set_epoch(self, name: str, keep: str) -> Epoch:
+        now = int(self.wall() * 1000)
+        command = ("EVAL", EPOCH, 1, epoch_key(name), now, keep, LONGEST_SESSION)
+        (value,) = await self._call_all([command])
+        assert isinstance(value, bytes)
+        return parse_epoch(value)
+
+    async def _end_records(
+        self, digests: Sequence[str], reason: str
+    ) -> tuple[dict[str, float], int]:
+        """Delete the records and leave tombstones.
+
+        Returns:
+            The digests with the seconds for which they must be remembered, and how many lived.
+        """
+        now = self.wall()
+        limits = (round(now * 1000), round(_UNKNOWN_FOR * 1000), LONGEST_SESSION * 1000)
+        names: dict[str, float] = {}
+        alive = 0
+        for start in range(0, len(digests), _PAGE):
+            page = digests[start : start + _PAGE]
+            commands: list[Command] = []
+            for name in page:
+                keys = (session_key(name), ended_key(name), EVENTS_KEY)
+                commands.append(("EVAL", END, 3, *keys, *limits, reason, name, now))
+            for name, reply in zip(page, await self._call_all(commands), strict=True):
+                assert isinstance(reply, list)
+                names[name] = reply[1] / 1000
+                alive += reply[0]
+        return names, alive
+
+    async def _broadcast(
+        self, started: float, ended: int, names: dict[str, float], epochs: dict[str, str]
+    ) -> Ended:
+        acknowledged, of = await self._barrier.broadcast(names, epochs, sent_at=self.wall())
+        return Ended(ended, acknowledged, of, (boottime() - started) * 1000)
+
+    async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
+        """List the live sessions of *subject*, newest first."""
+        now = self.wall()
+        stored = await records_of(self._call_all, subject, now=now)
+        keys = (epoch_key(epoch_name("", subject)), epoch_key(ALL_SESSIONS))
+        epochs = [
+            parse_epoch(value if isinstance(value, bytes) else None)
+            for value in await self._call_all([("GET", key) for key in keys])
+        ]
+        live = [
+            SessionSummary(name, record, now + ttl if ttl >= 0 else record.expires_at)
+            for name, record, ttl in stored
+            if record.expires_at > now
+            and not any(epoch.covers(record.created_at, name) for epoch in epochs)
+        ]
+        return sorted(live, key=lambda each: each.record.created_at, reverse=True)
+
+    def on_ended(self, hook: OnEnded) -> None:
+        """Call *hook* with the digests of sessions that ended; None: all of them."""
+        self._reader.on_ended(hook)
+
+    def status(self) -> dict[str, object]:
+        """Return what `/api/status` and the metrics show of the store: plain numbers."""
+        return {"worker": self._name, **self._reader.status()}
+
+
+async def _identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
+    """Return the server's run and replication ids, and its uptime in seconds.
+
+    Raises:
+        AuthUnavailable: it is a replica.
+    """
+    fields: dict[bytes, bytes] = {}
+    for section in ("server", "replication"):
+        info = await connection.call("INFO", section, expect=bytes)
+        assert isinstance(info, bytes)
+        fields.update(
+            (name, value)
+            for name, colon, value in (line.partition(b":") for line in info.splitlines())
+            if colon
+        )
+    if fields.get(b"role") == b"slave":
+        raise AuthUnavailable("the server is a replica: the store needs its primary")
+    identity = (fields.get(b"run_id", b""), fields.get(b"master_replid", b""))
+    return identity, int(fields.get(b"uptime_in_seconds", b"0"))
+
+
+def _ignore(reply: Reply) -> None:
+    del reply

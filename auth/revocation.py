@@ -1,0 +1,133 @@
+"""What ends sessions and tokens, and how it is named in the store.
+
+A session ends by a *tombstone* beside its record, or by an *epoch*: "everything of this subject
+that was created up to then is over". An epoch is one key per issuer and subject, so no index can
+miss a session; sessions have the empty issuer. One more epoch stands for every session there is.
+A bearer token is revoked by its `jti`, or by the epoch of its issuer and subject.
+"""
+
+import hashlib
+
+import msgspec
+
+WORKERS_KEY = "doorward:workers"
+"""Hash of the workers that may hold a lease: id to `<beat> <lease in ms>`, `~` to its birth."""
+EVENTS_KEY = "doorward:events"
+"""Stream of `session.started` and `session.ended`."""
+ENDED_CHANNEL = "doorward:ended"
+ALL_SESSIONS = "all"
+"""The name of the epoch of every session."""
+
+# Browsers keep no cookie for longer than 400 days (RFC 6265bis 5.5), so no session outlives that.
+LONGEST_SESSION = 400 * 86_400
+
+_SESSION = "doorward:session:{"
+_ENDED = "doorward:ended:{"
+_REVOKED = "doorward:revoked:{"
+_EPOCH = "doorward:epoch:{"
+
+
+def _name_of(*parts: str) -> str:
+    """Hash *parts*, each with its length before it: ("a", "bc") and ("ab", "c") must differ."""
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def epoch_name(issuer: str, subject: str) -> str:
+    """Name the epoch of *subject* at *issuer*; for sessions the issuer is empty."""
+    return _name_of(issuer, subject)
+
+
+def token_name(issuer: str, jti: str) -> str:
+    """Name the token *jti* of *issuer*."""
+    return _name_of(issuer, jti, "jti")
+
+
+def ended_key(digest: str) -> str:
+    """Return the key of a session's tombstone: in the slot of its record."""
+    return f"{_ENDED}{digest}}}"
+
+
+def epoch_key(name: str) -> str:
+    """Return the key of an epoch."""
+    return f"{_EPOCH}{name}}}"
+
+
+def revoked_key(name: str) -> str:
+    """Return the key that revokes a token."""
+    return f"{_REVOKED}{name}}}"
+
+
+def index_key(subject: str) -> str:
+    """Return the key of the sorted set of a subject's sessions (score: `expires_at`)."""
+    return f"doorward:sessions-of:{{{epoch_name('', subject)}}}"
+
+
+_NAMED = ((_SESSION, "name"), (_ENDED, "name"), (_REVOKED, "name"), (_EPOCH, "epoch"))
+_PREFIXES = tuple((prefix.encode(), len(prefix), kind) for prefix, kind in _NAMED)
+
+
+def read_key(key: bytes) -> tuple[str, str]:
+    """Return what a verdict depends on by *key*: ("name", n), ("epoch", n) or ("", "").
+
+    The name is a session's digest or a token's name.
+    """
+    for prefix, length, kind in _PREFIXES:
+        if key.startswith(prefix):
+            return kind, key[length:-1].decode("utf-8", "replace")
+    return "", ""
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """Everything created up to *at* (milliseconds) is over, but the session *keep*."""
+
+    at: int
+    keep: str = ""
+
+    def covers(self, created_at: float, name: str) -> bool:
+        """Whether what was created at *created_at* (epoch seconds) is over."""
+        return round(created_at * 1000) <= self.at and not (self.keep and name == self.keep)
+
+    def encode(self) -> str:
+        """Return the value as it stands in the store."""
+        return f"{self.at} {self.keep}" if self.keep else str(self.at)
+
+
+NO_EPOCH = Epoch(-1)
+# A value that nobody can read ends everything: fail closed.
+UNREADABLE_EPOCH = Epoch(1 << 62)
+
+
+def parse_epoch(value: bytes | None) -> Epoch:
+    """Read an epoch's value; no key is `NO_EPOCH`, a strange one ends everything."""
+    if value is None:
+        return NO_EPOCH
+    at, _, keep = value.decode("ascii", "replace").partition(" ")
+    if not at.isascii() or not at.isdigit() or len(at) > 18:
+        return UNREADABLE_EPOCH
+    return Epoch(int(at), keep)
+
+
+def later(one: Epoch, other: Epoch) -> Epoch:
+    """Return the epoch that is in force when both were seen."""
+    return other if other.at > one.at else one
+
+
+class TokenRef(msgspec.Struct, frozen=True):
+    """A bearer token, as far as revocation is concerned. Make it once per token and keep it."""
+
+    name: str
+    epoch: str
+    issued_at: float
+    expires_at: float
+
+
+def token_ref(
+    *, issuer: str, subject: str, jti: str, issued_at: float, expires_at: float
+) -> TokenRef:
+    """Name a verified token. Without `jti` (empty) only the subject's epoch can revoke it.
+
+    *issued_at* is 0 when the token does not say: then any epoch of its subject revokes it.
+    """
+    name = token_name(issuer, jti) if jti else _name_of(issuer, subject, str(issued_at), "iat")
+    return TokenRef(name, epoch_name(issuer, subject), issued_at, expires_at)
