@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import click
 import msgspec
-from config.io.files import load_configuration
-from config.schema import SCHEMA
 
 from auth.identity import ABSENT, Authenticated, Caller, Identity
+from config.io.files import load_configuration
 from config.problem import Problem
+from config.schema import SCHEMA
 from gateway.explain import explain as explain_request
 from gateway.explanation_text import render_explanation
 from gateway.loopholes import find_loopholes

@@ -6,7 +6,7 @@ next less literal route, and that may be a public `/*`. Often that is meant; as 
 """
 
 from config.problem import Problem
-from gateway.routing import CompiledRoute, Matched, RouteTable
+from gateway.routing import CompiledRoute, Matched, RouteTable, place_of_path
 
 _USUAL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -31,8 +31,7 @@ def _loophole(table: RouteTable, route: CompiledRoute) -> Problem | None:
         if isinstance(found, Matched) and found.route.policy.rule.level != "signed-in":
             other = found.route.route
             return Problem(
-                route.route.line,
-                1,
+                *place_of_path(route.route),
                 f"note: route {route.route.id!r} takes only {', '.join(sorted(route.methods))}; "
                 f"{method} {path} goes to route {other.id!r} (line {other.line}), "
                 f"which is {other.access.level}",

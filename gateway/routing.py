@@ -347,6 +347,12 @@ def is_own(path: str) -> bool:
     return path.startswith(OWN_PREFIX) and path[len(OWN_PREFIX) : len(OWN_PREFIX) + 1] in ("", "/")
 
 
+def place_of_path(route: Route) -> tuple[int, int]:
+    """Return line and column of the route's path in the file, for a problem with it."""
+    line, column = route.place_of_path
+    return (line, column) if line else (route.line, max(1, route.column))
+
+
 def _host_patterns(route: CompiledRoute) -> tuple[str, ...]:
     return tuple(dict.fromkeys(route.route.match.hosts)) or ("",)
 
@@ -359,8 +365,7 @@ def _ambiguity(
     on_host = f" on host {host}" if host else ""
     spelt = f" (there: {first.match.path})" if first.match.path != second.match.path else ""
     return Problem(
-        second.line,
-        1,
+        *place_of_path(second),
         f"route {second.id!r} (line {second.line}) and route {first.id!r} (line {first.line}) both "
         f"take {where}{spelt}{on_host} with equal precedence: "
         "make their hosts, paths or methods differ, or remove one",

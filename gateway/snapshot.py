@@ -10,11 +10,9 @@ from auth.origins import Origins
 from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route
 from config.problem import Problem
-from gateway.bad_request import BadRequest
 from gateway.fields import FieldRules
 from gateway.route_tests import failed_tests
-from gateway.routing import CompiledRoute, RouteTable, compile_route, is_own
-from gateway.target import canonical
+from gateway.routing import CompiledRoute, RouteTable, compile_route
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
@@ -32,15 +30,14 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
 def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | list[Problem]:
     """Compile *configuration*; return the snapshot, or everything that keeps it from going live.
 
-    The problems: conditions that do not compile, paths that no request can have, routes that take
-    the same requests with equal precedence, and, once there is none of these, tests of the file
-    that fail. Takes time in proportion to the routes and blocks: run it off the event loop.
+    The problems: conditions that do not compile, routes that take the same requests with equal
+    precedence, and, once there is none of these, tests of the file that fail. Takes time in
+    proportion to the routes and blocks: run it off the event loop.
     """
     problems: list[Problem] = []
     policies: dict[AccessRule, Policy] = {}
     routes: list[CompiledRoute] = []
     for route in configuration.routes:
-        problems += _path_problems(route)
         policy = policies.get(route.access)
         if policy is None:
             try:
@@ -64,47 +61,11 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
     return failed_tests(snapshot) or snapshot
 
 
-def _path_problems(route: Route) -> list[Problem]:
-    """Return why no request can have the path of *route*: what is matched is always canonical."""
-    path = route.match.path
-    if is_own(path):
-        return [
-            Problem(
-                *_place_of_path(route),
-                f"route {route.id!r}: {path} is the gateway's own; nothing below /.doorward is "
-                "ever routed, so choose another path",
-            )
-        ]
-    problems = []
-    for segment in path.removesuffix("/*").split("/")[1:]:
-        if segment.startswith("{") and segment.endswith("}"):
-            continue
-        try:
-            written = canonical(f"/{segment}".encode()).path
-        except BadRequest:
-            written = ""
-        if written != f"/{segment}":
-            advice = f"write {written[1:]!r}" if len(written) > 1 else "no request has it"
-            problems.append(
-                Problem(
-                    *_place_of_path(route),
-                    f"route {route.id!r}: the segment {segment!r} of its path is not in canonical "
-                    f"form, so it would never match: {advice}",
-                )
-            )
-    return problems
-
-
 def _condition_problem(route: Route, error: PolicyError) -> Problem:
-    line, column = getattr(route, "place_of_when", (0, 0))
+    line, column = route.place_of_when
     # The expression may be folded over lines in the file: point at its start, name the column.
     return Problem(
         line or route.line,
         column or 1,
         f"route {route.id!r}: when: {error} (column {error.column} of the expression)",
     )
-
-
-def _place_of_path(route: Route) -> tuple[int, int]:
-    line, column = getattr(route, "place_of_path", (0, 0))
-    return line or route.line, column or 1
