@@ -1,0 +1,74 @@
+"""What a worker serves with: a snapshot and the parts that were made for it, taken up as one.
+
+A request takes the generation that is current when its head has been read and keeps it to its end.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from auth.identity import Identity
+from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.visit import form_cookie_name
+from gateway.fields import FieldRules
+from gateway.io.pool import UpstreamPool
+from gateway.pipeline import Authenticator
+from gateway.snapshot import Snapshot
+
+
+class Signer(Protocol):
+    """Who signs identity assertions; `auth.assertion.AssertionSigner` is the one in use."""
+
+    def assertion_for(self, identity: Identity, audience: str, now: float) -> str:
+        """Return an assertion; raise `AuthUnavailable` while there is no key."""
+        ...
+
+    def jwks(self, now: float) -> dict[str, object]:
+        """Return the public keys, as a JWKS document."""
+        ...
+
+
+class Login(Protocol):
+    """Who serves the pages to sign in and out; `auth.login.service.LoginService` in production."""
+
+    async def handle(self, request: LoginRequest) -> LoginAnswer:
+        """Answer *request*; raise `AuthUnavailable` when the store cannot be asked."""
+        ...
+
+
+class ServerState(msgspec.Struct, frozen=True, eq=False):
+    """What the server is given at a start, and anew at a reload."""
+
+    snapshot: Snapshot
+    authenticator: Authenticator
+    signer: Signer
+    login: Login
+
+
+class Generation(msgspec.Struct, frozen=True, eq=False):
+    """A `ServerState` with what the data plane made of it."""
+
+    state: ServerState
+    rules: FieldRules
+    pools: Mapping[str, UpstreamPool]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The routes and everything that decides."""
+        return self.state.snapshot
+
+
+def make_generation(state: ServerState, previous: Generation | None) -> Generation:
+    """Return the generation for *state*; upstreams that did not change keep their connections."""
+    configuration = state.snapshot.configuration
+    old = previous.pools if previous else {}
+    pools = {}
+    for name, upstream in configuration.upstreams.items():
+        pool = old.get(name)
+        pools[name] = pool if pool and pool.upstream == upstream else UpstreamPool(upstream)
+    session_cookie = configuration.session.cookie_name
+    rules = FieldRules(
+        configuration.identity, cookie_names=(session_cookie, form_cookie_name(session_cookie))
+    )
+    return Generation(state, rules, pools)

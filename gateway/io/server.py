@@ -1,0 +1,244 @@
+"""The public side of one worker: listens, watches over time limits, reloads, drains.
+
+How this works: aiohttp's server makes a `ClientConnection` for each accepted socket, `Serving`
+does what a request needs, and `GatewayServer` looks after all of them. One sweep a second walks
+over connections and exchanges instead of a timer for each: an exchange whose progress has not
+changed for too long is ended. So time limits cost nothing on the path of a request, and are kept
+to about a second.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Collection, Sequence
+
+from auth.decision import Reason
+from gateway.bad_request import BadRequest
+from gateway.events import Observer
+from gateway.io.connection import ClientConnection, Server
+from gateway.io.exchange import Exchange
+from gateway.io.generation import ServerState, make_generation
+from gateway.io.health import HealthChecks
+from gateway.io.relay import GOING_AWAY
+from gateway.io.serving import Serving
+
+__all__ = ["GatewayServer", "ServerState"]
+
+SWEEP_SECONDS = 1.0
+
+CONTENT_SECONDS = 30.0
+"""How long the content of a request may come without `CONTENT_BYTES` of progress."""
+
+CONTENT_BYTES = 1024 * 30
+"""1 kB/s over `CONTENT_SECONDS`, as Apache's mod_reqtimeout asks by default (500 B/s)."""
+
+WRITE_STALL_SECONDS = 60.0
+"""How long a client may take nothing of what is to be written; nginx's `send_timeout`."""
+
+HANDSHAKE_SECONDS = 10.0
+"""Time limit of a TLS handshake."""
+
+# A client that vanished without a FIN: noticed after 30 + 3 * 10 s.
+_KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 30),
+    (socket.TCP_KEEPINTVL, 10),
+    (socket.TCP_KEEPCNT, 3),
+)
+
+_log = logging.getLogger(__name__)
+
+
+class GatewayServer:
+    """Serves clients with a `ServerState` until it is drained."""
+
+    def __init__(
+        self,
+        state: ServerState,
+        *,
+        observers: Sequence[Observer] = (),
+        sweep_seconds: float = SWEEP_SECONDS,
+    ) -> None:
+        """Prepare; nothing listens before `start`. Must be called in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._generation = make_generation(state, None)
+        self._serving = Serving(self._generation, tuple(observers))
+        self._health = HealthChecks()
+        self._sweep_seconds = sweep_seconds
+        self._listeners: list[asyncio.Server] = []
+        self._sweeper: asyncio.Task[None] | None = None
+        self._health.watch(self._generation.pools.values())
+
+    # Life ----------------------------------------------------------------------------------------
+
+    async def start(
+        self, sockets: Sequence[socket.socket], *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Accept connections from *sockets*, which listen already; with *tls*, only https."""
+        server = Server(self._serving, secure=tls is not None)
+        for listener in sockets:
+            if listener.family in (socket.AF_INET, socket.AF_INET6):
+                for option, value in _KEEPALIVE:  # accepted sockets inherit them
+                    listener.setsockopt(socket.IPPROTO_TCP, option, value)
+            self._listeners.append(
+                await self._loop.create_server(
+                    server,
+                    sock=listener,
+                    ssl=tls,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+                )
+            )
+        self._sweeper = asyncio.create_task(self._sweep_for_ever())
+
+    def replace_snapshot(self, state: ServerState) -> None:
+        """Serve with *state* from the next request on; connections of unchanged upstreams stay."""
+        old = self._generation
+        self._generation = make_generation(state, old)
+        self._serving.use(self._generation)
+        kept = set(map(id, self._generation.pools.values()))
+        for pool in old.pools.values():
+            if id(pool) not in kept:
+                pool.retire()
+        self._health.watch(self._generation.pools.values())
+
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - a limit, not a cancellation
+        """Accept nothing more, let finish what is under way, then close everything.
+
+        Idle connections are closed at once, WebSockets with 1001; what has not come to its end
+        after *timeout* seconds is aborted.
+        """
+        self._serving.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in tuple(self._serving.connections):
+            if connection.exchange is None:
+                connection.close_idle()
+        for exchange in tuple(self._serving.exchanges):
+            if exchange.event.status == 101:
+                exchange.client.close_relay(GOING_AWAY)
+            elif not exchange.answered:
+                exchange.keep_alive = False
+            else:
+                # Its head has promised another request; that one gets a closed connection.
+                exchange.keep_alive = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._serving.idle()
+        await self.close()
+
+    async def close(self) -> None:
+        """End everything now."""
+        for listener in self._listeners:
+            listener.close()
+        for exchange in tuple(self._serving.exchanges):
+            exchange.cut(Reason.DRAINING)
+        for connection in tuple(self._serving.connections):
+            connection.abort()
+        await self._health.stop()
+        for pool in self._generation.pools.values():
+            pool.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+            self._sweeper = None
+        await asyncio.sleep(0)  # let the transports say goodbye
+
+    # What others tell ----------------------------------------------------------------------------
+
+    def close_sessions(self, digests: Collection[str] | None) -> int:
+        """End what runs in the name of ended sessions (None: of every session); count it."""
+        ended = [
+            exchange
+            for exchange in self._serving.exchanges
+            if (digest := exchange.session_digest) and (digests is None or digest in digests)
+        ]
+        for exchange in ended:
+            exchange.end_with_session(self._loop)
+        return len(ended)
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """Numbers for the metrics, by family (`gateway.io.metrics.FAMILIES`)."""
+        pools = self._generation.pools.values()
+        return {
+            "connections": float(len(self._serving.connections)),
+            "upstream_connections": float(
+                sum(len(endpoint.open) for pool in pools for endpoint in pool.endpoints)
+            ),
+        }
+
+    @property
+    def exchanges(self) -> int:
+        """Requests under way."""
+        return len(self._serving.exchanges)
+
+    # Time limits ---------------------------------------------------------------------------------
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._sweep_seconds)
+            try:
+                self.sweep(self._loop.time())
+            except Exception:  # noqa: BLE001 - a bug must not end all time limits
+                _log.exception("a sweep over the connections failed")
+
+    def sweep(self, now: float) -> None:
+        """End what has taken too long by *now*, the loop's time."""
+        for connection in tuple(self._serving.connections):
+            if connection.exchange is None:
+                self._sweep_idle(connection, now)
+            self._sweep_stalled(connection, now)
+        for exchange in tuple(self._serving.exchanges):
+            self._sweep_exchange(exchange, now)
+        for pool in self._generation.pools.values():
+            for endpoint in pool.endpoints:
+                endpoint.close_aged(now)
+
+    def _sweep_idle(self, connection: ClientConnection, now: float) -> None:
+        if now < connection.deadline:
+            return
+        if connection.reads_head:
+            connection.refuse(BadRequest(408, "The request head did not come in time."))
+        else:
+            connection.close_idle()
+
+    def _sweep_stalled(self, connection: ClientConnection, now: float) -> None:
+        """Drop a client that does not take what is written."""
+        transport = connection.transport
+        waiting = transport.get_write_buffer_size() if transport is not None else 0
+        if not waiting or waiting != connection.seen_progress:
+            connection.seen_progress = waiting
+            connection.seen_at = now
+        elif now - connection.seen_at > WRITE_STALL_SECONDS:
+            connection.abort()
+
+    def _sweep_exchange(self, exchange: Exchange, now: float) -> None:
+        connection = exchange.connection
+        event = exchange.event
+        if event.status == 101 or connection is None:
+            exchange.seen_at = now
+            return
+        if not exchange.request_sent:
+            self._sweep_content(exchange, now)
+            return
+        progress = (exchange.answered, event.bytes_out)
+        if progress != exchange.seen_progress or connection.held:
+            # The client's slowness is not the upstream's fault; `_sweep_stalled` sees to it.
+            exchange.seen_progress = progress
+            exchange.seen_at = now
+            return
+        timeouts = exchange.pool.upstream.timeouts if exchange.pool else None
+        assert timeouts is not None
+        limit = timeouts.idle if exchange.answered else timeouts.response
+        if now - exchange.seen_at > limit:
+            exchange.time_out(Reason.UPSTREAM_TIMEOUT)
+
+    def _sweep_content(self, exchange: Exchange, now: float) -> None:
+        received = exchange.event.bytes_in
+        seen = exchange.seen_progress
+        if not isinstance(seen, int) or received - seen >= CONTENT_BYTES or exchange.is_blocked:
+            exchange.seen_progress = received
+            exchange.seen_at = now
+        elif now - exchange.seen_at > CONTENT_SECONDS:
+            exchange.give_up_content()

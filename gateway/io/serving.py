@@ -1,0 +1,403 @@
+"""What happens to a request that has been read: decided, then forwarded or answered.
+
+How this works: `serve_at_once` is the fast path, one synchronous call from the client's bytes to
+the upstream's transport, for a request whose caller is known and for which a connection idles.
+What it cannot finish it leaves to `serve`, which takes the same steps and may wait between them:
+for the store or an issuer, for a connection, for content. What had been concluded before is kept.
+
+Nothing here is ever cancelled when a client leaves: the exchange is told, and each wait ends by
+itself (the store's and the connect's by their time limits).
+"""
+
+import asyncio
+import logging
+from random import Random, SystemRandom
+from time import time
+from typing import TYPE_CHECKING
+
+from aiohttp import StreamReader
+
+from auth.decision import Allow, Reason
+from auth.ports import AuthUnavailable
+from gateway.answer import Answer
+from gateway.bad_request import BadRequest
+from gateway.events import ExchangeFinished, Observer
+from gateway.forwarded import continued_trace, read_client
+from gateway.forwarding import identity_block, plan
+from gateway.head import RequestHead
+from gateway.io.answering import CONTINUE
+from gateway.io.endpoints import Endpoints
+from gateway.io.exchange import REPEATABLE, Exchange
+from gateway.io.generation import Generation
+from gateway.io.pool import ConnectFailed, EndpointPool
+from gateway.io.upstream import UpstreamConnection
+from gateway.outcome import Outcome
+from gateway.pipeline import Waiting, decide, decide_at_once
+from gateway.responses import answer_bad_request, answer_error, answer_outcome
+from gateway.routing import is_own
+
+if TYPE_CHECKING:
+    from gateway.io.connection import ClientConnection
+
+CONNECT_ATTEMPTS = 3
+"""Endpoints that are tried for one request; nothing of it has been sent before one is connected."""
+
+_log = logging.getLogger(__name__)
+
+
+class Serving:
+    """Serves requests with the current generation, and knows what is under way."""
+
+    def __init__(self, generation: Generation, observers: tuple[Observer, ...]) -> None:
+        self.observers = observers
+        self.exchanges: set[Exchange] = set()
+        self.connections: set[ClientConnection] = set()
+        self.draining = False
+        self.refused_connections = 0
+        self._emptied: asyncio.Event | None = None
+        # Ids must be unique, not secret; a seeded generator costs a tenth of the system's.
+        self._random = Random(SystemRandom().getrandbits(256))  # noqa: S311 - see above
+        self._endpoints = Endpoints()
+        self.use(generation)
+
+    def use(self, generation: Generation) -> None:
+        """Serve what comes from now on with *generation*."""
+        self.generation = generation
+        server = generation.snapshot.configuration.server
+        self.limits = server.limits
+        self.allow_encoded_slash = generation.snapshot.table.allows_encoded_slash
+
+    # What the client connection calls ------------------------------------------------------------
+
+    def connected(self, connection: "ClientConnection") -> None:
+        """Take note of a new connection, or turn it away politely."""
+        self.connections.add(connection)
+        if len(self.connections) > self.limits.connections:
+            self.refused_connections += 1
+            connection.turn_away(answer_error(Reason.OVERLOADED, request_id="", close=True))
+
+    def disconnected(self, connection: "ClientConnection") -> None:
+        """Take note that a connection is gone."""
+        self.connections.discard(connection)
+        if self._emptied is not None and not self.connections:
+            self._emptied.set()
+
+    async def idle(self) -> None:
+        """Wait until the last connection is gone."""
+        self._emptied = asyncio.Event()
+        if self.connections:
+            await self._emptied.wait()
+
+    def begin(self, connection: "ClientConnection", head: RequestHead) -> Exchange:
+        """Return the exchange for *head*."""
+        generation = self.generation
+        event = ExchangeFinished(
+            time(),
+            method=head.method,
+            host=head.host,
+            path=head.target.path,
+            generation=generation.snapshot.generation,
+            remote=connection.remote,
+        )
+        exchange = Exchange(connection, head, event, generation=generation, keeper=self)
+        if self.draining:
+            exchange.keep_alive = False
+        self.exchanges.add(exchange)
+        return exchange
+
+    def serve_at_once(self, exchange: Exchange) -> bool:
+        """Answer or forward *exchange* if nothing has to be waited for; return whether it was."""
+        try:
+            return self._serve_at_once(exchange)
+        except BadRequest as error:
+            self.refuse_content(exchange, error)
+        except AuthUnavailable as outage:
+            self._answer_outage(exchange, outage)
+        except Exception:  # noqa: BLE001 - logged there, and answered: fail closed
+            self._answer_bug(exchange)
+        return True
+
+    def refuse(self, connection: "ClientConnection", error: BadRequest) -> None:
+        """Answer what could not be read as a request."""
+        request_id = self._new_id()
+        answer = answer_bad_request(error.status, error.detail, request_id=request_id)
+        sent = connection.write_answer(answer, method="GET", keep=False)
+        self._observe(
+            ExchangeFinished(
+                time(),
+                request_id=request_id,
+                status=error.status,
+                reason=Reason.BAD_REQUEST,
+                generation=self.generation.snapshot.generation,
+                bytes_out=sent,
+                remote=connection.remote,
+                error=answer.error,
+            )
+        )
+
+    def refuse_content(self, exchange: Exchange, error: BadRequest) -> None:
+        """Answer a request that turned out to be malformed after its head."""
+        event = exchange.event
+        event.reason = Reason.BAD_REQUEST
+        exchange.answer(
+            answer_bad_request(
+                error.status, error.detail, request_id=event.request_id, head=exchange.head
+            )
+        )
+
+    async def serve(self, exchange: Exchange, content: StreamReader) -> None:
+        """Answer or forward *exchange*, waiting for whatever that takes."""
+        try:
+            await self._serve(exchange, content)
+        except BadRequest as error:
+            self.refuse_content(exchange, error)
+        except AuthUnavailable as outage:
+            self._answer_outage(exchange, outage)
+        except Exception:  # noqa: BLE001 - logged there, and answered: fail closed
+            self._answer_bug(exchange)
+
+    # What the exchange calls ---------------------------------------------------------------------
+
+    def ended(self, exchange: Exchange) -> None:
+        """Take note that *exchange* is over."""
+        self.exchanges.discard(exchange)
+        self._observe(exchange.event)
+
+    def content_timed_out(self, exchange: Exchange) -> None:
+        """Answer that the content came too slowly."""
+        self.refuse_content(exchange, BadRequest(408, "The content did not come in time."))
+
+    def upstream_failed(self, exchange: Exchange, reason: Reason) -> Answer:
+        """Return the answer that tells of an upstream's failure."""
+        return answer_error(reason, request_id=exchange.event.request_id, head=exchange.head)
+
+    # The steps -----------------------------------------------------------------------------------
+
+    def _serve_at_once(self, exchange: Exchange) -> bool:
+        head = exchange.head
+        generation = exchange.generation
+        self._identify(exchange)
+        if head.ends_here:
+            exchange.answer(_OPTIONS)
+            return True
+        if is_own(head.target.path):
+            answer = self._endpoints.answer_at_once(exchange)
+            if answer is not None:
+                exchange.answer(answer)
+            return answer is not None
+        state = generation.state
+        step = decide_at_once(state.snapshot, head, state.authenticator, exchange.event.started_at)
+        if isinstance(step, Waiting) or not self._conclude(exchange, step):
+            return not isinstance(step, Waiting)
+        if head.has_body or head.upgrade:
+            return False
+        assert exchange.pool is not None
+        endpoint = exchange.pool.choose()
+        connection = endpoint.take_idle(repeatable=exchange.method in REPEATABLE)
+        if connection is None:
+            return False
+        self._send(exchange, endpoint, connection)
+        return True
+
+    async def _serve(self, exchange: Exchange, content: StreamReader) -> None:
+        head = exchange.head
+        state = exchange.generation.state
+        if exchange.permit is None:
+            if is_own(head.target.path):
+                exchange.answer(await self._endpoints.answer(exchange, content))
+                return
+            outcome = await decide(
+                state.snapshot, head, state.authenticator, exchange.event.started_at
+            )
+            if not self._conclude(exchange, outcome):
+                return
+        await self._forward(exchange, content)
+
+    def _identify(self, exchange: Exchange) -> None:
+        """Find out who speaks and give the request its id."""
+        head, event = exchange.head, exchange.event
+        event.request_id = self._new_id()
+        client = exchange.origin = read_client(
+            event.remote,
+            head,
+            scheme=exchange.client.scheme,
+            trusted_proxies=exchange.generation.snapshot.configuration.server.trusted_proxies,
+        )
+        event.remote = client.address
+        if client.request_id:
+            event.request_id = client.request_id
+
+    def _conclude(self, exchange: Exchange, outcome: Outcome) -> bool:
+        """Take note of *outcome*; answer unless it is a permit. Return whether it is one."""
+        event = exchange.event
+        event.route = outcome.route
+        event.upstream = outcome.upstream
+        event.decision = outcome.decision
+        event.reason = outcome.reason
+        identity = outcome.identity
+        if identity is not None:
+            event.subject, event.tenant = identity.subject, identity.tenant
+            event.auth = identity.method
+        verdict = outcome.verdict
+        if isinstance(verdict, Allow):
+            exchange.permit = verdict
+            exchange.matched = outcome.matched
+            exchange.pool = exchange.generation.pools[outcome.upstream]
+            return True
+        snapshot = exchange.generation.snapshot
+        exchange.answer(
+            answer_outcome(
+                outcome,
+                exchange.head,
+                login=snapshot.configuration.login,
+                origins=snapshot.origins,
+                request_id=event.request_id,
+            )
+        )
+        return False
+
+    def _send(
+        self, exchange: Exchange, endpoint: EndpointPool, connection: UpstreamConnection
+    ) -> None:
+        """Plan the request for *endpoint* and send it on *connection*."""
+        try:
+            planned = self._plan(exchange, endpoint.endpoint.base_path)
+        except Exception:
+            endpoint.put_back(connection)
+            raise
+        exchange.forward(connection, planned)
+
+    def _plan(self, exchange: Exchange, base_path: str) -> bytes:
+        permit, matched, origin = exchange.permit, exchange.matched, exchange.origin
+        assert permit is not None
+        assert matched is not None
+        assert origin is not None
+        generation = exchange.generation
+        event = exchange.event
+        block = b""
+        identity = permit.identity
+        if identity is not None:
+            headers = generation.snapshot.configuration.identity
+            assertion = generation.state.signer.assertion_for(
+                identity, matched.route.upstream.name, event.started_at
+            )
+            block = identity_block(headers, identity, assertion)
+        trace = continued_trace(exchange.head)
+        return plan(
+            permit,
+            matched,
+            exchange.head,
+            origin,
+            rules=generation.rules,
+            identity_block=block,
+            request_id=event.request_id,
+            traceparent=trace or self._new_trace(),
+            base_path=base_path,
+        )
+
+    # Forwarding ----------------------------------------------------------------------------------
+
+    async def _forward(self, exchange: Exchange, content: StreamReader) -> None:
+        """Send the request and wait for the end; once more if its connection proved to be stale."""
+        while not exchange.over:
+            connected = await self._connect(exchange)
+            if connected is None:
+                return
+            endpoint, connection = connected
+            if exchange.is_over or connection.transport is None:
+                # The client left, or the upstream did, while we connected.
+                endpoint.put_back(connection)
+                continue
+            if exchange.head.expects_continue and exchange.client.content_unread:
+                exchange.client.write(CONTINUE)
+            self._send(exchange, endpoint, connection)
+            if exchange.head.has_body:
+                await self._send_content(exchange, content)
+            else:
+                await exchange.settled()
+
+    async def _connect(self, exchange: Exchange) -> tuple[EndpointPool, UpstreamConnection] | None:
+        """Return a connection for *exchange*, or answer why there is none."""
+        pool = exchange.pool
+        assert pool is not None
+        tried: list[EndpointPool] = []
+        while True:
+            endpoint = pool.choose(tried)
+            # A connection that has died once already, or is to change protocols, is a new one.
+            if not exchange.repeated and not exchange.wants_upgrade:
+                idle = endpoint.take_idle(repeatable=exchange.may_repeat)
+                if idle is not None:
+                    return endpoint, idle
+            try:
+                return endpoint, await endpoint.connect()
+            except ConnectFailed as failure:
+                tried.append(endpoint)
+                if len(tried) >= min(len(pool.endpoints), CONNECT_ATTEMPTS):
+                    exchange.fail(failure.reason)
+                    return None
+
+    async def _send_content(self, exchange: Exchange, content: StreamReader) -> None:
+        """Pass the content on while the answer may come already; end when the exchange does."""
+        sender = asyncio.create_task(self._pump_content(exchange, content))
+        await exchange.settled()
+        sender.cancel()
+        await asyncio.wait([sender])
+
+    async def _pump_content(self, exchange: Exchange, content: StreamReader) -> None:
+        """Send the request's content upstream as it comes, no faster than the upstream takes it."""
+        try:
+            while not exchange.over:
+                data = await content.readany()
+                if not data and content.at_eof():
+                    exchange.end_content()
+                    return
+                exchange.send_content(data)
+                await exchange.room()
+        except Exception:  # noqa: BLE001 - the same
+            if not exchange.over:
+                self._answer_bug(exchange)
+
+    # Failures ------------------------------------------------------------------------------------
+
+    def _answer_outage(self, exchange: Exchange, outage: AuthUnavailable) -> None:
+        exchange.event.reason = outage.reason
+        exchange.answer(
+            answer_error(
+                outage.reason,
+                request_id=exchange.event.request_id,
+                head=exchange.head,
+                retry_after=outage.retry_after,
+            )
+        )
+
+    def _answer_bug(self, exchange: Exchange) -> None:
+        _log.exception("request %s could not be served", exchange.event.request_id)
+        if exchange.answered:
+            exchange.cut(Reason.INTERNAL)
+            return
+        exchange.event.reason = Reason.INTERNAL
+        exchange.answer(
+            answer_error(
+                Reason.INTERNAL,
+                request_id=exchange.event.request_id,
+                head=exchange.head,
+                close=True,
+            )
+        )
+
+    def _observe(self, event: ExchangeFinished) -> None:
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - it must not harm the request
+                _log.exception("an observer failed")
+
+    def _new_trace(self) -> str:
+        return f"00-{self._new_id()}-{self._random.getrandbits(64) or 1:016x}-01"
+
+    def _new_id(self) -> str:
+        """Return 128 random bits, never all zero (W3C Trace Context forbids it)."""
+        return f"{self._random.getrandbits(128) or 1:032x}"
+
+
+_OPTIONS = Answer(204, (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),))
