@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import jwt
@@ -44,7 +45,7 @@ class VerificationKey(msgspec.Struct, frozen=True):
 
     def fits(self, algorithm: str) -> bool:
         """Tell whether a signature made with *algorithm* may be checked with this key."""
-        if self.algorithm is not None and self.algorithm != algorithm:
+        if algorithm not in ALGORITHMS or self.algorithm not in (None, algorithm):
             return False
         if algorithm.startswith(("RS", "PS")):
             return isinstance(self.key, rsa.RSAPublicKey)
@@ -184,7 +185,7 @@ class KeyRing(msgspec.Struct, frozen=True):
         """
         return tuple(
             key
-            for key, successor in zip(self.keys, (*self.keys[1:], None), strict=True)
+            for key, successor in zip_longest(self.keys, self.keys[1:])
             if successor is None or now < successor.active_at + retain_for
         )
 

@@ -15,11 +15,12 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal
 from weakref import WeakSet
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from auth.assertion import RETAIN_FOR, AssertionSigner
@@ -45,18 +46,6 @@ return 1
 """
 
 
-class Commands(Protocol):
-    """What is used of `redis.asyncio.Redis`."""
-
-    async def get(self, name: str, /) -> Any:
-        """Return the value of a key, or None."""
-        ...
-
-    async def eval(self, script: str, numkeys: int, /, *keys_and_args: Any) -> Any:
-        """Run a script."""
-        ...
-
-
 class KeyState(msgspec.Struct, frozen=True):
     """A signing key as operators see it; nothing of it can sign. Times are epoch seconds."""
 
@@ -74,7 +63,7 @@ class SigningKeys:
         clock: epoch seconds.
     """
 
-    def __init__(self, commands: Commands, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, commands: Redis, *, clock: Callable[[], float] = time.time) -> None:
         self.ring = KeyRing()
         self._commands = commands
         self._clock = clock

@@ -69,6 +69,7 @@ NAMES = st.sampled_from(["iss", "aud", "sub", "exp", "iat", "nbf", "cnf"])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=4,
 )
 
 
