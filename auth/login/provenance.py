@@ -66,18 +66,17 @@ def origin_of(url: str) -> str:
 def own_origins(*, public_url: str, origin: str, host: str) -> frozenset[str]:
     """Return the origins that count as ours for one request.
 
-    They are the origin of *public_url* and the one that the request came to: *origin* when it is
-    known, else *host* (the field's value) with the scheme of *public_url*. A page of another site
-    cannot choose either, for both follow from the address the browser connected to. When
-    *public_url* is https, a plain http origin is never ours: anybody on the path could be it.
+    They are the origin of *public_url* and the one that the request came to: *origin* as far as it
+    is known, else *host* (the field's value). A page of another site cannot choose either, for
+    both follow from the address the browser connected to. When *public_url* is https, ours all
+    are, whatever a proxy before us speaks: a plain http origin could be anybody on the path.
     """
     public = origin_of(public_url)
-    scheme = public.partition(":")[0]
-    reached = origin_of(origin) if origin else origin_of(f"{scheme}://{host}")
-    ours = {public, reached} if reached else {public}
+    scheme, _, _ = public.partition("://")
+    reached = origin_of(origin or f"{scheme}://{host}")
     if scheme == "https":
-        ours = {each for each in ours if each.startswith("https:")}
-    return frozenset(ours - {""})
+        reached = reached.replace("http://", "https://", 1)
+    return frozenset({public, reached} - {""})
 
 
 def provenance_of(fields: Mapping[str, str], own: frozenset[str]) -> Provenance:

@@ -46,7 +46,8 @@ class LoginService:
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
         failed attempts are not limited.
         """
-        self._store, self._accounts, self._clock = store, accounts, clock
+        self.accounts = accounts
+        self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
         self._visits = Visits(settings, FormTokens(secret))
         self._answers = answers = Answers(settings)
@@ -61,11 +62,15 @@ class LoginService:
         return LoginService(
             settings,
             self._store,
-            self._accounts,
+            self.accounts,
             self._secret,
             self._clock,
             throttle=self._throttle,
         )
+
+    def close(self) -> None:
+        """Let go of the accounts; for the last of the services that share them."""
+        self.accounts.close()
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         """Answer *request*.

@@ -8,7 +8,13 @@ import msgspec
 from auth.identity import Authenticated, Identity
 from auth.login.messages import LoginRequest
 from auth.login.negotiation import Representation, preferred
-from auth.login.provenance import FormTokens, Provenance, own_origins, provenance_of
+from auth.login.provenance import (
+    FormTokens,
+    Provenance,
+    origin_of,
+    own_origins,
+    provenance_of,
+)
 from auth.origins import Origins
 from auth.return_url import safe_return_url
 from auth.session import digest
@@ -92,7 +98,7 @@ class Visits:
             origin=request.origin,
             host=request.fields.get("host", ""),
         )
-        reached = urlsplit(request.origin or f"//{request.fields.get('host', '')}")
+        reached = urlsplit(origin_of(request.origin or f"http://{request.fields.get('host', '')}"))
         host, authority = reached.hostname or "", reached.netloc
         cookie = request.cookies.get(self._cookie_name, "")
         presented = digest(cookie) if cookie else ""

@@ -71,7 +71,10 @@ def test_an_origin_is_written_as_browsers_write_it(url: str, origin: str) -> Non
         ("https://a", "", "b", {"https://a", "https://b"}),
         # Anybody on the path can be http://a, and set what a browser sends there.
         ("https://a", "http://a", "a", {"https://a"}),
-        ("https://a", "", "evil host", {"https://a", "https://evil host"}),
+        # A proxy before us may end TLS without telling: browsers are on https nevertheless.
+        ("https://a", "http://b:8443", "b:8443", {"https://a", "https://b:8443"}),
+        ("https://a", "", "user@b", {"https://a"}),
+        ("https://a", "", "b:port", {"https://a"}),
     ],
     ids=str,
 )

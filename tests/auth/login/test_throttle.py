@@ -32,7 +32,7 @@ async def test_a_bucket_fills_with_time(commands: Redis) -> None:
     wait = await throttle.take("ada", "192.0.2.1")
     assert 0.0 < wait <= 0.02
     async with asyncio.timeout(5):
-        while (wait := await throttle.take("ada", "192.0.2.1")) > 0:  # noqa: ASYNC110 - as told
+        while (wait := await throttle.take("ada", "192.0.2.1")) > 0:
             await asyncio.sleep(wait)
 
 
@@ -92,9 +92,9 @@ async def test_the_store_holds_no_name_and_forgets_by_itself(
 ) -> None:
     throttle = StoreThrottle(commands)
     await throttle.take("my-password-in-the-wrong-field", "192.0.2.1")
-    keys = [bytes(key).decode() for key in valkey.client.keys("*")]
+    keys = valkey.client.keys("*")
     assert len(keys) == 3
-    assert not any("password" in key for key in keys)
+    assert "password" not in repr(keys)
     assert all(0 < valkey.client.pttl(key) <= 61_000 for key in keys)
 
 

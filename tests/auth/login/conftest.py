@@ -1,0 +1,188 @@
+"""A login service on a real store and real accounts, and browsers that talk to it."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from argon2 import PasswordHasher
+
+from auth.identity import ABSENT, Authenticated, Caller
+from auth.io.session_store import RedisSessionStore, open_session_store
+from auth.login.accounts import Accounts
+from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.service import LoginService
+from auth.session import digest, identity_of
+from config.model import (
+    AccessRule,
+    Address,
+    Admin,
+    Assertion,
+    Configuration,
+    IdentityHeaders,
+    Login,
+    Match,
+    Route,
+    Secret,
+    Server,
+    SessionSettings,
+    Store,
+)
+from tests.auth.login.page_reader import PageReader
+from tests.conftest import Valkey
+
+PUBLIC = "https://app.example.com"
+PASSWORD = "correct horse battery"
+SECRET = b"s" * 32
+
+
+def configured(
+    *, login: Login | None = None, public_url: str = PUBLIC, hosts: tuple[str, ...] = ()
+) -> Configuration:
+    """A configuration with what the login service reads."""
+    secure = public_url.startswith("https:")
+    route = Route("all", Match("/*", hosts=hosts), "up", AccessRule("signed-in"))
+    return Configuration(
+        server=Server(Address("127.0.0.1", 8080), public_url),
+        admin=Admin(Address("127.0.0.1", 8081)),
+        store=Store(Secret("embedded")),
+        session=SessionSettings("__Host-doorward" if secure else "doorward", secure),
+        login=login or Login(),
+        tokens=(),
+        identity=IdentityHeaders((), Assertion()),
+        upstreams={},
+        routes=(route,),
+    )
+
+
+class Browser:
+    """Sends what a browser of this decade sends, and keeps the cookies it is given."""
+
+    def __init__(self, site: "Site") -> None:
+        self.site = site
+        self.cookies: dict[str, str] = {}
+        self.fields = {
+            "host": urlsplit(PUBLIC).netloc,
+            "accept": "text/html,application/xhtml+xml,*/*;q=0.8",
+        }
+
+    @property
+    def session(self) -> str:
+        """The session cookie's value, or an empty string."""
+        return self.cookies.get("__Host-doorward", "")
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> LoginAnswer:
+        return await self.send("GET", path, query=query or {})
+
+    async def post(
+        self,
+        path: str,
+        form: Mapping[str, str],
+        fields: Mapping[str, str] | None = None,
+    ) -> LoginAnswer:
+        """Send a form; *fields* replaces `Origin`, which is our own otherwise."""
+        fields = {"origin": PUBLIC} if fields is None else fields
+        return await self.send("POST", path, form=form, fields=fields)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        caller: Caller | None = None,
+    ) -> LoginAnswer:
+        fields = self.fields | dict(fields or {})
+        if self.cookies:
+            pairs = (f"{name}={value}" for name, value in self.cookies.items())
+            fields["cookie"] = "; ".join(pairs)
+        request = LoginRequest(
+            method=method,
+            path=path,
+            query=query or {},
+            form=form or {},
+            cookies=dict(self.cookies),
+            fields=fields,
+            client_address="192.0.2.1",
+            caller=caller or await self.site.caller(self.session),
+            request_id="request-1",
+        )
+        answer = await self.site.service.handle(request)
+        self._keep(answer)
+        return answer
+
+    async def sign_in(self, **form: str) -> LoginAnswer:
+        form = {"username": "ada", "password": PASSWORD} | form
+        answer = await self.post("/.doorward/login", form)
+        assert answer.status == 303, PageReader(answer.body).text
+        return answer
+
+    def _keep(self, answer: LoginAnswer) -> None:
+        for cookie in cookies_of(answer):
+            name, _, rest = cookie.partition("=")
+            value = rest.partition(";")[0]
+            if "Max-Age=0" in cookie:
+                self.cookies.pop(name, None)
+            else:
+                self.cookies[name] = value
+
+
+class Site:
+    """One gateway's login service."""
+
+    def __init__(self, service: LoginService, store: RedisSessionStore, accounts: Accounts) -> None:
+        self.service = service
+        self.store = store
+        self.accounts = accounts
+
+    def browser(self) -> Browser:
+        return Browser(self)
+
+    async def caller(self, cookie: str) -> Caller:
+        """Who the gateway says is calling."""
+        found = await self.store.find(digest(cookie)) if cookie else ""
+        if isinstance(found, str):
+            return ABSENT
+        return Authenticated(identity_of(found, digest(cookie)))
+
+    async def is_alive(self, cookie: str) -> bool:
+        return not isinstance(await self.store.find(digest(cookie)), str)
+
+
+def cookies_of(answer: LoginAnswer) -> list[str]:
+    return [value for name, value in answer.fields if name == "Set-Cookie"]
+
+
+def field(answer: LoginAnswer, name: str) -> str:
+    """The only value of a field, or an empty string."""
+    values = [value for known, value in answer.fields if known.lower() == name.lower()]
+    assert len(values) <= 1, values
+    return values[0] if values else ""
+
+
+@pytest.fixture
+async def store(valkey: Valkey) -> AsyncIterator[RedisSessionStore]:
+    store = await open_session_store(valkey.url, configured().session, worker=True)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def site(tmp_path: Path, store: RedisSessionStore) -> AsyncIterator[Site]:
+    """A gateway at `PUBLIC` with two accounts, `ada` and `bob`."""
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    accounts = Accounts(tmp_path / "accounts.sqlite3", hasher=hasher)
+    accounts.add(
+        "ada",
+        PASSWORD,
+        name="Ada Lovelace",
+        tenant="acme",
+        roles=["editor"],
+        groups=["maths"],
+        email="ada@example.com",
+    )
+    accounts.add("bob", PASSWORD, name="Bob")
+    yield Site(LoginService(configured(), store, accounts, SECRET), store, accounts)
+    accounts.close()

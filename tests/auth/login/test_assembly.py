@@ -1,0 +1,64 @@
+"""The service as a worker opens it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from auth.io.session_store import RedisSessionStore
+from auth.login.accounts import AccountError
+from auth.login.assembly import SECRET_KEY, open_login_service, shared_secret
+from auth.ports import AuthUnavailable
+from tests.auth.login.conftest import Site, configured
+from tests.conftest import Valkey
+
+
+async def test_all_gateways_of_a_store_get_one_secret(valkey: Valkey) -> None:
+    async def ask() -> bytes:
+        async with Redis.from_url(valkey.url, protocol=2) as commands:
+            return await shared_secret(commands)
+
+    secrets = {*await asyncio.gather(*(ask() for _ in range(10)))}
+    assert len(secrets) == 1
+    assert len(secrets.pop()) == 32
+
+
+async def test_a_secret_outlives_the_gateway_that_made_it(valkey: Valkey) -> None:
+    async with Redis.from_url(valkey.url, protocol=2) as commands:
+        assert await shared_secret(commands) == await shared_secret(commands)
+    assert valkey.client.ttl(SECRET_KEY) == -1
+
+
+async def test_another_store_has_another_secret(valkey: Valkey) -> None:
+    async with Redis.from_url(valkey.url, protocol=2) as commands:
+        first = await shared_secret(commands)
+        valkey.flush()
+        assert await shared_secret(commands) != first
+
+
+async def test_a_store_that_is_gone_is_an_outage() -> None:
+    async with Redis.from_url("unix:///nowhere/store.sock", protocol=2) as commands:
+        with pytest.raises(AuthUnavailable):
+            await shared_secret(commands)
+
+
+async def test_the_service_signs_in_and_limits_attempts(
+    store: RedisSessionStore, tmp_path: Path
+) -> None:
+    service = await open_login_service(configured(), store, store.commands, tmp_path)
+    service.accounts.add("ada", "correct horse battery")
+    site = Site(service, store, service.accounts)
+    await site.browser().sign_in()
+    wrong = {"username": "nobody", "password": "wrong"}
+    statuses = [(await site.browser().post("/.doorward/login", wrong)).status for _ in range(11)]
+    assert statuses == [401] * 10 + [429]
+    service.close()
+
+
+async def test_accounts_that_cannot_be_opened_are_told(
+    store: RedisSessionStore, tmp_path: Path
+) -> None:
+    (tmp_path / "accounts.sqlite3").write_text("no database " * 100)
+    with pytest.raises(AccountError):
+        await open_login_service(configured(), store, store.commands, tmp_path)

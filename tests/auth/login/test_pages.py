@@ -1,0 +1,221 @@
+"""The pages as a browser and a screen reader find them."""
+
+import hashlib
+import re
+from base64 import b64encode
+
+import jinja2
+import pytest
+
+from auth.login.pages import Pages, moment
+from tests.auth.login.page_reader import PageReader
+
+NOW = 1_790_000_000.0
+EVIL = "\"><script>alert(1)</script>'&"
+
+BASE: dict[str, object] = {
+    "problem": "",
+    "advice": "",
+    "token": "token",
+    "signed_in_as": "Ada",
+    "login_path": "/.doorward/login",
+    "logout_path": "/.doorward/logout",
+    "sessions_path": "/.doorward/sessions",
+}
+FORM: dict[str, object] = {
+    "action": "/.doorward/login",
+    "return_to": "/notes/1",
+    "username": "",
+    "username_limit": 256,
+    "faults": {"username": "", "password": ""},
+    "wrong": False,
+}
+MISSING = {"faults": {"username": "Enter it.", "password": "Enter it."}, "problem": "Missing."}
+WRONG = {"username": "ada", "wrong": True, "problem": "Wrong.", "advice": "Again."}
+ROWS = [
+    {
+        "digest": letter * 64,
+        "since": moment(NOW - 7300, NOW),
+        "seen": seen,
+        "until": moment(NOW + 9000, NOW),
+        "current": letter == "a",
+    }
+    for letter, seen in (("a", moment(NOW - 5, NOW)), ("b", None))
+]
+SHOWN: dict[str, tuple[str, dict[str, object]]] = {
+    "sign-in": ("login", FORM | {"signed_in_as": ""}),
+    "sign-in-again": ("login", FORM),
+    "sign-in-missing": ("login", FORM | MISSING),
+    "sign-in-wrong": ("login", FORM | WRONG),
+    "sign-out": ("logout", {}),
+    "sign-out-foreign": ("logout", {"problem": "Foreign.", "signed_in_as": ""}),
+    "signed-out": ("signed_out", {"ended": 1, "everywhere": False}),
+    "signed-out-everywhere": ("signed_out", {"ended": 3, "everywhere": True}),
+    "sessions": ("sessions", {"sessions": ROWS, "notice": "Ended."}),
+    "sessions-one": ("sessions", {"sessions": ROWS[:1], "notice": "", "problem": "Gone."}),
+    "error": ("error", {"heading": "No", "explanation": "Because.", "reference": "r-1"}),
+}
+
+
+@pytest.fixture(scope="module")
+def pages() -> Pages:
+    return Pages(site="app.example.com")
+
+
+@pytest.fixture(params=SHOWN, ids=str)
+def page(request: pytest.FixtureRequest, pages: Pages) -> PageReader:
+    name, values = SHOWN[request.param]
+    return PageReader(pages.render(name, BASE | values))
+
+
+def test_every_tag_is_closed_and_no_form_stands_in_a_form(page: PageReader) -> None:
+    assert page.faults == []
+
+
+def test_every_page_has_a_language_a_title_one_main_and_one_heading(page: PageReader) -> None:
+    assert page.one("html").attributes["lang"] == "en"
+    assert page.text_of(page.one("title")).endswith(" app.example.com")
+    assert len([*page.all("main")]) == 1
+    assert page.text_of(page.one("h1"))
+
+
+def test_every_input_has_a_label(page: PageReader) -> None:
+    labelled = {label.attributes["for"] for label in page.all("label")}
+    for element in page.all("input"):
+        if element.attributes.get("type") != "hidden":
+            assert element.attributes["id"] in labelled
+
+
+def test_every_button_says_what_it_does(page: PageReader) -> None:
+    for element in page.all("button"):
+        assert element.attributes["type"] == "submit"
+        assert element.attributes.get("aria-label") or page.text_of(element)
+
+
+def test_every_description_is_there(page: PageReader) -> None:
+    for element in page.elements:
+        for name in element.attributes.get("aria-describedby", "").split():
+            assert page.text_of(page.by_id(name))
+
+
+def test_no_id_is_given_twice(page: PageReader) -> None:
+    ids = [each.attributes["id"] for each in page.elements if "id" in each.attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_nothing_disturbs_the_order_of_the_keyboard(page: PageReader) -> None:
+    assert not [each for each in page.elements if "tabindex" in each.attributes]
+    assert len([each for each in page.elements if "autofocus" in each.attributes]) <= 1
+
+
+def test_a_page_loads_nothing_and_runs_nothing(page: PageReader) -> None:
+    for element in page.elements:
+        assert element.tag not in {"script", "img", "link", "iframe", "object", "base"}
+        for name, value in element.attributes.items():
+            assert not name.startswith("on")
+            assert name not in {"src", "srcset", "style"}
+            assert name != "href" or value.startswith("/")
+
+
+def test_every_form_is_sent_to_us_with_its_token(page: PageReader) -> None:
+    for number, form in enumerate(page.all("form"), start=1):
+        assert form.attributes["method"] == "post"
+        assert form.attributes["action"].startswith("/.doorward/")
+        assert page.inputs(number)["token"] == "token"
+
+
+def test_password_managers_know_the_fields(pages: Pages) -> None:
+    page = PageReader(pages.render("login", BASE | FORM))
+    assert page.by_id("username").attributes["autocomplete"] == "username"
+    assert page.by_id("password").attributes["autocomplete"] == "current-password"
+    assert page.by_id("password").attributes["type"] == "password"
+    assert "value" not in page.by_id("password").attributes
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [({}, "username"), (WRONG, "password"), (MISSING, "username")],
+    ids=["empty", "wrong", "missing"],
+)
+def test_the_keyboard_starts_where_something_is_to_be_typed(
+    pages: Pages, values: dict[str, object], where: str
+) -> None:
+    page = PageReader(pages.render("login", BASE | FORM | values))
+    (focused,) = (each for each in page.elements if "autofocus" in each.attributes)
+    assert focused.attributes["id"] == where
+
+
+@pytest.mark.parametrize("values", [WRONG, MISSING], ids=["wrong", "missing"])
+def test_a_field_with_a_fault_says_so_to_a_screen_reader(
+    pages: Pages, values: dict[str, object]
+) -> None:
+    page = PageReader(pages.render("login", BASE | FORM | values))
+    for name in ("username", "password"):
+        element = page.by_id(name)
+        assert element.attributes["aria-invalid"] == "true"
+        assert page.text_of(page.by_id(element.attributes["aria-describedby"]))
+    assert page.by_id("problem").attributes["role"] == "alert"
+
+
+def test_the_policy_names_the_style_that_stands_in_the_page(pages: Pages) -> None:
+    page = pages.render("login", BASE | FORM)
+    (style,) = re.findall(rb"<style>(.*?)</style>", page, re.DOTALL)
+    policy = dict(pages.fields)["Content-Security-Policy"]
+    assert f"'sha256-{b64encode(hashlib.sha256(style).digest()).decode()}'" in policy
+
+
+def test_the_policy_allows_nothing_else(pages: Pages) -> None:
+    policy = dict(pages.fields)["Content-Security-Policy"]
+    directives = dict(part.split(" ", 1) for part in policy.split("; "))
+    assert directives.pop("style-src").startswith("'sha256-")
+    assert directives == {
+        "default-src": "'none'",
+        "form-action": "'self'",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+    }
+
+
+def test_a_form_of_ours_is_not_made_to_say_that_it_comes_from_nowhere(pages: Pages) -> None:
+    """`no-referrer` makes browsers send `Origin: null` with a form, which we refuse."""
+    assert dict(pages.fields)["Referrer-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize("name", ["return_to", "username", "token", "signed_in_as", "problem"])
+def test_what_somebody_else_wrote_is_text_and_never_markup(pages: Pages, name: str) -> None:
+    body = pages.render("login", BASE | FORM | {name: EVIL})
+    page = PageReader(body)
+    assert page.faults == []
+    assert not [*page.all("script")]
+    assert b"<script" not in body
+    shown = page.text + "".join(str(each.attributes) for each in page.elements)
+    assert "alert(1)" in shown
+
+
+def test_a_value_that_is_missing_is_found_at_once(pages: Pages) -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        pages.render("login", BASE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "just now"),
+        (0, "just now"),
+        (59, "just now"),
+        (60, "1 minute ago"),
+        (150, "2 minutes ago"),
+        (3600, "1 hour ago"),
+        (7300, "2 hours ago"),
+        (86_399, "23 hours ago"),
+        (200_000, "2 days ago"),
+    ],
+)
+def test_a_time_is_told_in_the_words_of_a_person(seconds: float, words: str) -> None:
+    assert moment(NOW - seconds, NOW).ago == words
+
+
+def test_a_time_is_told_to_the_minute_and_for_programs() -> None:
+    shown = moment(NOW, NOW)
+    assert shown.iso == "2026-09-21T14:13:20Z"
+    assert shown.text == "21 Sep 2026, 14:13 UTC"
