@@ -16,6 +16,7 @@ changes.
 
 import re
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any, Final
 
 import msgspec
@@ -125,6 +126,13 @@ class _TooDeepError(Exception):
         self.place = place
 
 
+class _Next(Enum):
+    """What an open container waits for, when it is not the value of a key that was read."""
+
+    KEY = "key"
+    DROPPED = "the value of a key that is no text"
+
+
 class _Reader:
     """The stack machine from events to values."""
 
@@ -135,10 +143,8 @@ class _Reader:
         self.holes: list[Hole] = []
         self._documents = 0
         self._stack: list[PlacedMapping | PlacedSequence] = []
-        # The key that waits for its value, for each open mapping; None when a key comes next.
-        self._keys: list[str | None] = []
-        # Depth of the container that stands where a key should; its content is dropped.
-        self._dropping = 0
+        # For each open container the key that waits for its value, or what comes next.
+        self._keys: list[str | _Next] = []
         self._opening, self._closing = opening, closing
 
     def report(self, place: Place, message: str) -> None:
@@ -154,7 +160,6 @@ class _Reader:
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             self._stack.pop()
             self._keys.pop()
-            self._dropping = min(self._dropping, len(self._stack))
         elif kind is yaml.AliasEvent:
             place = _place_of(event)
             self.report(place, "aliases (*name) are not read; write the value out")
@@ -173,7 +178,7 @@ class _Reader:
         text: str = event.value
         if self._opening in text or self._closing in text:
             text = text.replace(self._opening, "{").replace(self._closing, "}")
-        if self._keys and self._keys[-1] is None and type(self._stack[-1]) is PlacedMapping:
+        if self._keys and self._keys[-1] is _Next.KEY and type(self._stack[-1]) is PlacedMapping:
             self._take_key(text, place, plain=event.implicit[0])
         else:
             self._add(plain_value(text) if event.implicit[0] else text, place)
@@ -199,7 +204,7 @@ class _Reader:
         container = kind(place)
         self._add(container, place)
         self._stack.append(container)
-        self._keys.append(None)
+        self._keys.append(_Next.KEY)
 
     def _refuse_properties(self, event: Any, place: Place) -> None:
         if event.anchor is not None:
@@ -221,13 +226,13 @@ class _Reader:
             parent.places.append(place)
             return
         key = self._keys[-1]
-        if key is None:
+        if key is _Next.KEY:
             # The value is itself a key: `{a: 1}: b` or `*a: b`.
             self.report(place, "a key must be text")
-            self._keys[-1] = ""
+            self._keys[-1] = _Next.DROPPED
             return
-        self._keys[-1] = None
-        if key not in parent:
+        self._keys[-1] = _Next.KEY
+        if isinstance(key, str) and key not in parent:
             if type(value) is str and "${" in value:
                 self.holes.append((parent, key))
             parent[key] = value
