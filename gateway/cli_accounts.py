@@ -1,0 +1,221 @@
+"""`doorward accounts`: who can sign in with the bundled login service."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from auth.io.embedded import EmbeddedStore, EmbeddedStoreError, embedded_url
+from auth.io.session_store import open_session_store
+from auth.login.accounts import Account, AccountError, Accounts
+from auth.login.assembly import ACCOUNTS_FILE
+from auth.login.passwords import MAX_BYTES, UnsuitablePassword
+from auth.ports import AuthUnavailable, Ended
+from config.io.files import load_configuration
+from config.io.places import data_directory
+from config.model import Configuration
+
+_config_option = click.option(
+    "--config",
+    "route_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("routes.yaml"),
+    show_default=True,
+    help="The route file; the accounts lie in .doorward/ beside it.",
+)
+_password_option = click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from the first line of standard input, and do not ask.",
+)
+
+
+@click.group()
+def accounts() -> None:
+    """Accounts of the bundled login service."""
+
+
+@accounts.command("add")
+@click.argument("login")
+@click.option("--name", default="", help="The name that pages and upstreams show.")
+@click.option("--tenant", default="", help="The organisation the person belongs to.")
+@click.option("--roles", default="", metavar="A,B", help="Roles, separated by commas.")
+@click.option("--groups", default="", metavar="A,B", help="Groups, separated by commas.")
+@click.option("--email", default="", help="The e-mail address.")
+@_password_option
+@_config_option
+def add_account(  # noqa: PLR0913 - one argument for each option
+    login: str,
+    *,
+    name: str,
+    tenant: str,
+    roles: str,
+    groups: str,
+    email: str,
+    password_stdin: bool,
+    route_file: Path,
+) -> None:
+    """Create the account LOGIN; asks for its password."""
+    with _opened(route_file) as book:
+        account = book.add(
+            login,
+            _password(from_stdin=password_stdin),
+            name=name,
+            tenant=tenant,
+            roles=roles.split(","),
+            groups=groups.split(","),
+            email=email,
+        )
+    click.echo(f"added {account.login}, subject {account.subject}")
+
+
+@accounts.command("passwd")
+@click.argument("login")
+@click.option("--keep-sessions", is_flag=True, help="Let the sessions there are go on.")
+@_password_option
+@_config_option
+def change_password(
+    login: str, *, keep_sessions: bool, password_stdin: bool, route_file: Path
+) -> None:
+    """Give the account LOGIN another password, and end its sessions."""
+    with _opened(route_file) as book:
+        book.find(login)  # before a password is asked for in vain
+        account = book.set_password(login, _password(from_stdin=password_stdin))
+    click.echo(f"changed the password of {account.login}")
+    if not keep_sessions:
+        _end_sessions(account, route_file, reason="password_changed")
+
+
+@accounts.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with all accounts.")
+@_config_option
+def list_accounts(*, as_json: bool, route_file: Path) -> None:
+    """Show every account."""
+    with _opened(route_file) as book:
+        everybody = book.all()
+    if as_json:
+        click.echo(msgspec.json.encode({"accounts": everybody}))
+        return
+    rows = [("LOGIN", "NAME", "TENANT", "ROLES", "STATE", "SUBJECT")]
+    rows += [
+        (
+            each.login,
+            each.name,
+            each.tenant,
+            ",".join(each.roles),
+            "disabled" if each.disabled else "active",
+            each.subject,
+        )
+        for each in everybody
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+@accounts.command("disable")
+@click.argument("login")
+@_config_option
+def disable_account(login: str, *, route_file: Path) -> None:
+    """Let LOGIN sign in no more, and end its sessions."""
+    with _opened(route_file) as book:
+        account = book.set_disabled(login, disabled=True)
+    click.echo(f"disabled {account.login}")
+    _end_sessions(account, route_file, reason="account_disabled")
+
+
+@accounts.command("enable")
+@click.argument("login")
+@_config_option
+def enable_account(login: str, *, route_file: Path) -> None:
+    """Let LOGIN sign in again."""
+    with _opened(route_file) as book:
+        account = book.set_disabled(login, disabled=False)
+    click.echo(f"enabled {account.login}")
+
+
+@contextmanager
+def _opened(route_file: Path) -> Iterator[Accounts]:
+    """Open the accounts; say what went wrong in one line."""
+    try:
+        book = Accounts(data_directory(route_file) / ACCOUNTS_FILE)
+    except (AccountError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        yield book
+    except (AccountError, UnsuitablePassword) as error:
+        raise click.ClickException(str(error)) from error
+    except sqlite3.Error as error:
+        raise click.ClickException(f"the accounts cannot be used: {error}") from error
+    finally:
+        book.close()
+
+
+def _password(*, from_stdin: bool) -> str:
+    if not from_stdin:
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
+    # Read as bytes, so that a line in another encoding is told and not guessed.
+    line = sys.stdin.buffer.readline(MAX_BYTES * 2).removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise click.ClickException("the password on standard input is not UTF-8") from None
+
+
+def _end_sessions(account: Account, route_file: Path, *, reason: str) -> None:
+    """End the sessions of *account*, or say why that did not happen and what to do.
+
+    The account is changed already, so nobody signs in meanwhile; what is left is left to the
+    operator, with exit status 1.
+    """
+    loaded = load_configuration(route_file)
+    if not isinstance(loaded, Configuration):
+        raise click.ClickException(
+            f"its sessions go on: {route_file} has problems (see `doorward check {route_file}`);"
+            f" then run `doorward sessions revoke --subject {account.subject}`"
+        )
+    try:
+        with _store_url(loaded, route_file) as url:
+            ended = asyncio.run(_end(url, loaded, account.subject, reason=reason))
+    except (AuthUnavailable, EmbeddedStoreError) as error:
+        raise click.ClickException(
+            f"its sessions go on: {error}; mend that, then run"
+            f" `doorward sessions revoke --subject {account.subject}`"
+        ) from None
+    number = "1 session" if ended.ended == 1 else f"{ended.ended} sessions"
+    click.echo(f"ended {number}, confirmed by {ended.acknowledged} of {ended.of} workers")
+
+
+@contextmanager
+def _store_url(configuration: Configuration, route_file: Path) -> Iterator[str]:
+    """Yield where the store is; an embedded one that does not run is started for as long."""
+    url = configuration.store.url.value
+    if url != "embedded":
+        yield url
+        return
+    directory = data_directory(route_file)
+    try:
+        url = embedded_url(directory)
+    except EmbeddedStoreError:
+        # The gateway is stopped, and will find its sessions again when it starts.
+        store = EmbeddedStore(directory)
+        try:
+            yield store.start()
+        finally:
+            store.stop()
+    else:
+        yield url
+
+
+async def _end(url: str, configuration: Configuration, subject: str, *, reason: str) -> Ended:
+    store = await open_session_store(url, configuration.session, worker=False)
+    try:
+        return await store.end_subject(subject, reason=reason)
+    finally:
+        await store.close()

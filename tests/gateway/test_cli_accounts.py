@@ -1,0 +1,230 @@
+"""`doorward accounts`, on real files and a real embedded store."""
+
+import asyncio
+import json
+import sqlite3
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from auth.io.embedded import EmbeddedStore
+from auth.io.session_store import open_session_store
+from auth.login.accounts import Accounts
+from auth.session import SessionRecord
+from config.model import SessionSettings
+from gateway.cli import cli
+
+PASSWORD = "correct horse battery"
+ROUTES = """\
+version: 1
+server: {listen: 127.0.0.1:8080, public_url: http://127.0.0.1:8080}
+admin: {listen: 127.0.0.1:8081}
+store: {url: %s}
+upstreams: {notes: http://127.0.0.1:9001}
+routes:
+  - {id: all, match: {path: /*}, upstream: notes, access: signed-in}
+"""
+
+Doorward = Callable[..., Result]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "routes.yaml").write_text(ROUTES % "embedded")
+    return tmp_path
+
+
+@pytest.fixture
+def doorward(directory: Path) -> Doorward:
+    """Runs `doorward accounts …` on the route file of the directory."""
+
+    def run(*arguments: str, given: str = f"{PASSWORD}\n") -> Result:
+        config = ("--config", str(directory / "routes.yaml"))
+        return CliRunner().invoke(cli, ["accounts", *arguments, *config], input=given)
+
+    return run
+
+
+def accounts_of(directory: Path) -> Accounts:
+    return Accounts(directory / ".doorward" / "accounts.sqlite3")
+
+
+def signs_in(directory: Path, login: str, password: str) -> bool:
+    accounts = accounts_of(directory)
+    try:
+        return asyncio.run(accounts.sign_in(login, password)) is not None
+    finally:
+        accounts.close()
+
+
+async def begin_session(url: str, subject: str) -> None:
+    store = await open_session_store(url, SessionSettings("doorward", secure=False), worker=False)
+    now = time.time()
+    await store.create(SessionRecord(1, subject, created_at=now, expires_at=now + 600))
+    await store.close()
+
+
+async def count_sessions(url: str, subject: str) -> int:
+    store = await open_session_store(url, SessionSettings("doorward", secure=False), worker=False)
+    sessions = await store.sessions_of(subject)
+    await store.close()
+    return len(sessions)
+
+
+def test_an_account_is_added_with_all_there_is_to_say(doorward: Doorward, directory: Path) -> None:
+    result = doorward(
+        *("add", "ada", "--password-stdin", "--name", "Ada Lovelace", "--tenant", "acme"),
+        *("--roles", "editor, admin", "--groups", "maths", "--email", "ada@example.com"),
+    )
+    assert result.exit_code == 0, result.output
+    (account,) = accounts_of(directory).all()
+    assert account.subject in result.output
+    assert (account.name, account.tenant, account.email) == (
+        "Ada Lovelace",
+        "acme",
+        "ada@example.com",
+    )
+    assert (account.roles, account.groups) == (("editor", "admin"), ("maths",))
+    assert signs_in(directory, "ada", PASSWORD)
+
+
+def test_the_password_is_asked_for_twice_and_not_shown(doorward: Doorward, directory: Path) -> None:
+    result = doorward("add", "ada", given=f"{PASSWORD}\n{PASSWORD}\n")
+    assert result.exit_code == 0
+    assert PASSWORD not in result.output
+    assert signs_in(directory, "ada", PASSWORD)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "", "\nignored\n"])
+def test_the_password_on_standard_input_is_its_first_line(
+    doorward: Doorward, directory: Path, end: str
+) -> None:
+    assert doorward("add", "ada", "--password-stdin", given=PASSWORD + end).exit_code == 0
+    assert signs_in(directory, "ada", PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "says"),
+    [
+        (("add", "eve", "--password-stdin"), "short\n", "at least 8 characters"),
+        (("add", "eve", "--password-stdin"), "", "at least 8 characters"),
+        (("add", "eve", "--password-stdin"), "x" * 3000, "longer than 1024 bytes"),
+        (("add", "ADA", "--password-stdin"), PASSWORD, "already an account 'ADA'"),
+        (("add", "a b", "--password-stdin"), PASSWORD, "spaces or control characters"),
+        (("passwd", "eve", "--password-stdin"), PASSWORD, "no account 'eve'"),
+        (("passwd", "ada", "--password-stdin"), "short", "at least 8 characters"),
+        (("disable", "eve"), "", "no account 'eve'"),
+        (("enable", "eve"), "", "no account 'eve'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_told_in_one_line(
+    doorward: Doorward, arguments: tuple[str, ...], given: str, says: str
+) -> None:
+    doorward("add", "ada", "--password-stdin")
+    result = doorward(*arguments, given=given)
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_password_in_another_encoding_is_told(directory: Path) -> None:
+    arguments = ["accounts", "add", "ada", "--password-stdin"]
+    config = ["--config", str(directory / "routes.yaml")]
+    result = CliRunner().invoke(cli, [*arguments, *config], input=b"gr\xfc\xdfe gr\xfc\xdfe\n")
+    assert (result.exit_code, "not UTF-8" in result.stderr) == (1, True)
+
+
+def test_a_route_file_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    arguments = ["accounts", "list", "--config", str(tmp_path / "rotes.yaml")]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert "rotes.yaml" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_shows_everybody_and_no_hash(doorward: Doorward) -> None:
+    doorward("add", "bob", "--password-stdin")
+    doorward("add", "ada", "--password-stdin", "--roles", "editor,admin")
+    doorward("disable", "bob")
+    lines = doorward("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["LOGIN", "ada", "bob"]
+    assert "editor,admin" in lines[1]
+    assert "disabled" in lines[2]
+    told = json.loads(doorward("list", "--json").stdout)["accounts"]
+    assert [(each["login"], each["disabled"]) for each in told] == [("ada", False), ("bob", True)]
+    assert "argon2" not in doorward("list", "--json").stdout
+
+
+def test_the_accounts_are_their_owners_only(doorward: Doorward, directory: Path) -> None:
+    doorward("add", "ada", "--password-stdin")
+    data = directory / ".doorward"
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    assert stat.S_IMODE((data / "accounts.sqlite3").stat().st_mode) == 0o600
+
+
+def test_a_disabled_account_is_out_until_it_is_enabled(doorward: Doorward, directory: Path) -> None:
+    doorward("add", "ada", "--password-stdin")
+    assert doorward("disable", "ada").exit_code == 0
+    assert not signs_in(directory, "ada", PASSWORD)
+    assert doorward("enable", "ada").exit_code == 0
+    assert signs_in(directory, "ada", PASSWORD)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [(("disable", "ada"), 0), (("passwd", "ada"), 0), (("passwd", "ada", "--keep-sessions"), 1)],
+    ids=["disable", "passwd", "passwd-keep"],
+)
+def test_the_sessions_of_the_account_end_with_it(
+    doorward: Doorward, directory: Path, command: tuple[str, ...], kept: int, *, running: bool
+) -> None:
+    doorward("add", "ada", "--password-stdin")
+    (account,) = accounts_of(directory).all()
+    store = EmbeddedStore(directory / ".doorward")
+    url = store.start()
+    try:
+        asyncio.run(begin_session(url, account.subject))
+        if not running:
+            store.stop()
+        stdin = ("--password-stdin",) if command[0] == "passwd" else ()
+        result = doorward(*command, *stdin, given="another good one\n")
+        assert result.exit_code == 0, result.output
+        assert ("ended 1 session" in result.stdout) is not bool(kept)
+        assert asyncio.run(count_sessions(store.start(), account.subject)) == kept
+    finally:
+        store.stop()
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        (ROUTES % "redis://127.0.0.1:1", "doorward sessions revoke --subject"),
+        ("version: 2\n", "doorward check"),
+    ],
+    ids=["store-out", "bad-file"],
+)
+def test_sessions_that_could_not_be_ended_are_told_and_the_account_is_disabled(
+    doorward: Doorward, directory: Path, routes: str, says: str
+) -> None:
+    doorward("add", "ada", "--password-stdin")
+    (directory / "routes.yaml").write_text(routes)
+    result = doorward("disable", "ada")
+    assert result.exit_code == 1
+    assert "disabled ada" in result.stdout
+    assert says in result.stderr
+    assert not signs_in(directory, "ada", PASSWORD)
+
+
+def test_a_file_that_cannot_be_used_is_told(doorward: Doorward, directory: Path) -> None:
+    doorward("add", "ada", "--password-stdin")
+    with sqlite3.connect(directory / ".doorward" / "accounts.sqlite3") as connection:
+        connection.execute("ALTER TABLE accounts RENAME TO gone")
+    result = doorward("list")
+    assert (result.exit_code, "the accounts cannot be used" in result.stderr) == (1, True)
