@@ -16,6 +16,9 @@ from gateway.routing import (
 
 MOST_SHOWN = 8
 """In a table of thousands nobody reads more; the rest is counted."""
+MOST_STRANGERS = 3
+_STRANGER = (3, 0)
+"""The distance of a route that has not even the first segment of the path."""
 
 
 class NearMiss(msgspec.Struct, frozen=True):
@@ -38,14 +41,16 @@ def near_misses(  # noqa: PLR0913 - the parts of a request and who got it
     """Return the *most* nearest routes but *chosen*, nearest first, and how many are left out.
 
     Nearest are those that fit too, then those that only refuse the method, then those of another
-    host, then those whose path has most segments in common. Reads the whole table.
+    host, then those whose path has most segments in common; those with none only when there is
+    nothing better. Reads the whole table.
     """
     rated = [
         (_distance(route, host, path, method), place, route)
         for place, route in enumerate(table.routes)
         if route is not chosen
     ]
-    nearest = heapq.nsmallest(most, rated)
+    nearest = heapq.nsmallest(most, (each for each in rated if each[0] < _STRANGER))
+    nearest = nearest or heapq.nsmallest(MOST_STRANGERS, rated)
     shown = [
         NearMiss(route.route.id, route.route.line, why_not(route, host, path, method, chosen))
         for _, _, route in nearest

@@ -154,6 +154,8 @@ CASES = [
     _allow("HEAD", "/public/a.css", "nobody", "public-files", reason="public"),
     _allow("GET", "/public", "admin", "public-files", reason="public"),
     _allow("GET", "/admin/status", "nobody", "admin-status", reason="public"),
+    _allow("GET", "/admin/status", "admin", "admin-status", reason="public"),
+    _allow("POST", "/admin/status", "nobody", "admin-status", reason="public"),
     _lost("POST", "/public/a.css", "method_not_allowed", 405),
     # optional
     _allow("GET", "/hello", "nobody", "greeting", reason="anonymous_allowed"),
@@ -189,6 +191,7 @@ CASES = [
     _allow("PATCH", "/admin/users", "admin", "admin"),
     _deny("GET", "/admin/users", "reader", "admin", "role_missing"),
     _deny("GET", "/admin/users", "editor", "admin", "role_missing"),
+    _deny("GET", "/admin/", "reader", "admin", "role_missing"),
     # the same path in another spelling is the same path
     _challenge("GET", "/%61dmin/users", "admin"),
     _challenge("GET", "/public/../admin/users", "admin"),
@@ -210,9 +213,12 @@ CASES = [
     _lost("GET", "/users/video/7", "no_route", 404),
     # groups, scopes, a condition on the request
     _allow("GET", "/space/x", "maker", "group-space"),
+    _allow("GET", "/space", "maker", "group-space"),
+    _deny("GET", "/space/x", "reader", "group-space", "group_missing"),
     _deny("GET", "/space/x", "reporter", "group-space", "group_missing"),
     _allow("GET", "/reports/1", "reporter", "reports"),
     _deny("GET", "/reports/1", "maker", "reports", "scope_missing"),
+    _challenge("GET", "/reports/1", "reports"),
     _allow("GET", "/conditional/x", "reader", "writing-by-condition"),
     _deny("POST", "/conditional/x", "reader", "writing-by-condition", "condition_false"),
     _allow("POST", "/conditional/x", "admin", "writing-by-condition"),
@@ -229,6 +235,8 @@ CASES = [
     _challenge("GET", "/api/x", "api", status=401),
     _challenge("GET", "/pages/x", "pages", status=302),
     _challenge("POST", "/pages/x", "pages", status=303),
+    _allow("PUT", "/api/x", "reader", "api"),
+    _allow("HEAD", "/pages/x", "reader", "pages"),
     # no route
     _lost("GET", "/nothing", "no_route", 404),
     _lost("GET", "/notesx", "no_route", 404),
