@@ -28,7 +28,9 @@ HOP_BY_HOP = frozenset(
 """Lower case. RFC 9110 7.6.1, and what is only for the next hop: HTTP2-Settings (RFC 7540 3.2.1),
 the proxy's own authentication (RFC 9110 11.7), Expect, which is answered here (10.1.1)."""
 
-CHANGED_IN_REQUEST = frozenset(("cookie", "via", "max-forwards", "traceparent", "tracestate"))
+CHANGED_IN_REQUEST = frozenset(
+    ("authorization", "cookie", "via", "max-forwards", "traceparent", "tracestate")
+)
 """Lower case. They go on, but not as they came."""
 
 _REWRITTEN = frozenset(("host", "content-length"))
@@ -41,15 +43,17 @@ _NEVER_LISTED = frozenset(
     "traceparent via".split()
 )
 
-_MANAGED_PREFIXES = (
-    # ours, and those of whoever stands in front of other people's backends
-    "X_AUTH_", "X_DOORWARD_", "X_FORWARDED_", "X_GATEWAY_", "X_ENVOY_", "X_ORIGINAL_", "X_REWRITE_",
-    "REMOTE_", "X_REMOTE_", "X_WEBAUTH_", "X_AUTHENTICATED_", "X_AUTHENTIK_", "X_AUTHELIA_",
-    "X_POMERIUM_", "X_VOUCH_", "X_TOKEN_", "X_CONSUMER_", "X_CREDENTIAL_", "X_ANONYMOUS_CONSUMER",
-    "X_GOOG_AUTHENTICATED_", "X_GOOG_IAP_", "X_AMZN_OIDC_", "X_AMZN_MTLS_", "X_MS_CLIENT_PRINCIPAL",
-    "X_MS_TOKEN_", "CF_ACCESS_", "OIDC_", "X_OIDC_", "TAILSCALE_USER_", "X_JWT_", "X_USERINFO",
-    "X_SSL_", "SSL_", "X_CLIENT_CERT", "X_CLIENT_VERIFY", "X_CLIENT_DN", "CLIENT_CERT", "X_TLS_",
-)  # fmt: skip
+# Beginnings of folded names: ours, and those of whoever stands in front of other people's backends.
+_MANAGED_PREFIXES = tuple(
+    "X_AUTH_ X_DOORWARD_ X_FORWARDED_ X_GATEWAY_ X_ENVOY_ X_ORIGINAL_ X_REWRITE_ REMOTE_ "
+    "X_REMOTE_ X_WEBAUTH_ X_AUTHENTICATED_ X_AUTHENTIK_ X_AUTHELIA_ X_POMERIUM_ X_VOUCH_ "
+    "X_TOKEN_ X_CONSUMER_ X_CREDENTIAL_ X_ANONYMOUS_CONSUMER X_GOOG_AUTHENTICATED_ "
+    "X_GOOG_IAP_ X_AMZN_OIDC_ X_AMZN_MTLS_ X_MS_CLIENT_PRINCIPAL X_MS_TOKEN_ CF_ACCESS_ OIDC_ "
+    "X_OIDC_ TAILSCALE_USER_ X_JWT_ X_USERINFO X_ENDPOINT_API_USERINFO "
+    "X_APIGATEWAY_API_USERINFO X_SHIB_ SHIB_ X_SAML_ X_LDAP_ X_SSO_ X_OAUTH_ X_PROXY_ "
+    "X_PROXYUSER_ X_MIDDLEWARE_ X_SSL_ SSL_ X_CLIENT_CERT X_CLIENT_VERIFY X_CLIENT_DN "
+    "CLIENT_CERT X_TLS_".split()
+)
 _MANAGED = frozenset(
     # who is calling
     "X_USER X_USERNAME X_USER_ID X_USER_NAME X_USER_EMAIL X_USER_ROLE X_USER_ROLES X_GROUPS "
@@ -102,15 +106,30 @@ class FieldRules:
     """What is managed here: the built-in names, and those the configuration gives.
 
     *identity* names the identity fields, *cookie_names* the cookies that are the gateway's own.
+    *bearer_is_ours* says that bearer tokens are the gateway's credential and end here.
     """
 
-    __slots__ = ("_managed", "_response_managed", "cookie_names", "request", "response")
+    __slots__ = (
+        "_managed",
+        "_response_managed",
+        "bearer_is_ours",
+        "cookie_names",
+        "request",
+        "response",
+    )
 
-    def __init__(self, identity: IdentityHeaders, *, cookie_names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        identity: IdentityHeaders,
+        *,
+        cookie_names: Iterable[str],
+        bearer_is_ours: bool = False,
+    ) -> None:
         own = {fold(name) for name, _ in identity.fields} | {fold(identity.assertion.header)}
         self._managed = _MANAGED | own
         self._response_managed = frozenset(own)
         self.cookie_names = tuple(cookie_names)
+        self.bearer_is_ours = bearer_is_ours
         self.request = _Remembered(self, response=False)
         """Handling of a request field, by name."""
         self.response = _Remembered(self, response=True)

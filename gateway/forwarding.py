@@ -13,6 +13,7 @@ never holds a line break, a list splits at its commas, and percent-decoding give
 
 from typing import TYPE_CHECKING
 
+from auth.authentication import is_our_authorization
 from auth.cookies import without_cookies
 from auth.decision import Allow
 from auth.identity import Identity
@@ -222,7 +223,11 @@ def _announced_length(head: ResponseHead) -> list[str]:
 def _changed_fields(head: RequestHead, rules: FieldRules, traceparent: str) -> list[str]:
     """Return the lines of those client fields that go on, but not as they came."""
     by_name = head.by_name
-    lines = []
+    lines = [
+        f"Authorization: {value}\r\n"
+        for value in by_name.get("authorization", ())
+        if not is_our_authorization(value, issuers_configured=rules.bearer_is_ours)
+    ]
     if "cookie" in by_name:
         cookies = without_cookies(by_name["cookie"], rules.cookie_names)
         if cookies:

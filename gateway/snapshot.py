@@ -56,7 +56,11 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
         generation=generation,
         table=table,
         origins=Origins.of(configuration),
-        field_rules=FieldRules(configuration.identity, cookie_names=cookie_names),
+        field_rules=FieldRules(
+            configuration.identity,
+            cookie_names=cookie_names,
+            bearer_is_ours=bool(configuration.tokens),
+        ),
     )
     return failed_tests(snapshot) or snapshot
 

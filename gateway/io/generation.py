@@ -69,6 +69,8 @@ def make_generation(state: ServerState, previous: Generation | None) -> Generati
         pools[name] = pool if pool and pool.upstream == upstream else UpstreamPool(upstream)
     session_cookie = configuration.session.cookie_name
     rules = FieldRules(
-        configuration.identity, cookie_names=(session_cookie, form_cookie_name(session_cookie))
+        configuration.identity,
+        cookie_names=(session_cookie, form_cookie_name(session_cookie)),
+        bearer_is_ours=bool(configuration.tokens),
     )
     return Generation(state, rules, pools)
