@@ -7,17 +7,21 @@ Contract section 7; `docs/admin.md` has every answer.
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from auth.identity import ABSENT, Authenticated, Caller, Identity
 from auth.ports import SessionStore
 from config.model import Address, Configuration, Route
 from gateway.admin_access import AdminRequest, refusal_of
 from gateway.admin_page import render_dashboard
+from gateway.explain import explain
 from gateway.io.admin_answers import Handler, answer_errors, json_answer, problem_answer
 from gateway.io.admin_sessions import add_session_routes
 from gateway.io.listening import address_of, listening_sockets
@@ -28,6 +32,25 @@ _log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 * 1024
 """Bytes; the largest thing that is sent here is a session record."""
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `POST /api/explain` is asked: a request, and who would send it."""
+
+    method: str
+    url: str
+    """Absolute, or a path on the host of `public_url`."""
+    subject: str | None = None
+    """None: nobody is signed in."""
+    tenant: str = ""
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    claims: Mapping[str, object] = {}
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_decode_question = msgspec.json.Decoder(Question).decode
 
 
 class AdminServer:
@@ -202,7 +225,30 @@ class AdminServer:
         return json_answer(outcome)
 
     async def _explain(self, request: web.Request) -> web.Response:
-        raise NotImplementedError
+        try:
+            question = _decode_question(await request.read())
+        except msgspec.MsgspecError as error:
+            raise web.HTTPBadRequest(text=f"This is no question: {error}.") from error
+        caller: Caller = ABSENT
+        if question.subject is not None:
+            caller = Authenticated(
+                Identity(
+                    subject=question.subject,
+                    tenant=question.tenant,
+                    roles=question.roles,
+                    groups=question.groups,
+                    scopes=question.scopes,
+                    claims=question.claims,
+                )
+            )
+        explanation = explain(
+            self._supervisor.reloader.live.snapshot,
+            question.method,
+            question.url,
+            caller=caller,
+            fields=question.headers,
+        )
+        return json_answer(explanation)
 
 
 def build_info_key() -> str:

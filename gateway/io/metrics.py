@@ -28,8 +28,8 @@ DURATION_BOUNDS = (
 )
 """Upper bounds in seconds: from a small answer next door to the default response timeout."""
 
-LAG_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Upper bounds in seconds, around the default lease of 500 ms."""
+LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Upper bounds in seconds, as `auth.io.reader.Lag` has them; the default lease is 500 ms."""
 
 SEPARATOR = "\x1f"
 """Between a family and its label values in a key; no route id or code contains it."""
@@ -72,6 +72,9 @@ FAMILIES: Mapping[str, Family] = {
     "invalidation_lag_seconds": Family(
         "histogram", "From the ending of a session until a worker knew.", (), LAG_BOUNDS
     ),
+    "sessions_malformed": Family("counter", "Records in the store that are no session."),
+    "sessions_served_cached": Family("counter", "Requests admitted by `on_store_outage`."),
+    "store_connection_losses": Family("counter", "Times that the store connection broke."),
     "sessions_ended": Family("counter", "Endings of sessions that workers were told of."),
     "store_connected": Family("gauge", "Workers whose store connection holds a lease."),
     "lease_age_seconds": Family("gauge_max", "Age of the oldest worker's lease on the store."),
@@ -151,6 +154,36 @@ class Counters:
                 for upstream, durations in self._durations.items()
             },
         )
+
+
+_STORE_NUMBERS = {
+    "entries": "session_cache_entries",
+    "hits": "session_cache_hits",
+    "misses": "session_cache_misses",
+    "evictions": "session_cache_evictions",
+    "flushes": "session_cache_flushes",
+    "invalidations": "invalidations",
+    "malformed": "sessions_malformed",
+    "served_cached": "sessions_served_cached",
+    "connection_losses": "store_connection_losses",
+    "connected": "store_connected",
+    "lease_age": "lease_age_seconds",
+}
+"""What `RedisSessionStore.status` calls it, and the family."""
+
+
+def add_store_numbers(
+    measurement: Measurement, status: Mapping[str, object], lag: list[float]
+) -> None:
+    """Add to *measurement* what the session store says of itself.
+
+    *lag* is the histogram of how late endings arrived: counts per bucket, then the sum.
+    """
+    for name, family in _STORE_NUMBERS.items():
+        number = status.get(name)
+        if isinstance(number, int | float):
+            measurement.numbers[family] = float(number)
+    measurement.histograms["invalidation_lag_seconds"] = lag
 
 
 def _kind(family_key: str) -> str:

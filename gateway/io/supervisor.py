@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from config.model import Address, Configuration
+from config.model import Configuration
 from config.problem import Problem
 from gateway.io.control import ChannelError, CommandError, Start
-from gateway.io.listening import address_of, listening_sockets
 from gateway.io.metrics import Measurement, Totals
 from gateway.io.reload import Live, Reloader
 from gateway.io.watching import changes
@@ -59,6 +58,7 @@ class Supervisor:
     """Runs the gateway from start to stop.
 
     *load* reads and checks the file again, for reloads. *store_url* is where the sessions live.
+    There is one worker for each of *listeners*, which are the supervisor's from now on.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Supervisor:
         *,
         load: Callable[[], Configuration | list[Problem]],
         store_url: str,
+        listeners: tuple["socket.socket", ...],
     ) -> None:
         self.reloader = Reloader(
             live, file=str(settings.file), load=load, workers=lambda: self.workers
@@ -79,7 +80,7 @@ class Supervisor:
         self._store_url = store_url
         self._processes: dict[int, WorkerProcess] = {}
         self._totals = Totals()
-        self._listeners: tuple[socket.socket, ...] = ()
+        self._listeners = listeners
         self._keepers: list[asyncio.Task[None]] = []
         self._started: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
@@ -96,9 +97,14 @@ class Supervisor:
         return [worker for worker in self.workers if worker.alive and worker.generation]
 
     @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked for the end."""
+        return self._stop.is_set()
+
+    @property
     def slots(self) -> int:
         """How many workers there should be."""
-        return self.reloader.live.configuration.server.workers
+        return len(self._listeners)
 
     async def measure(self) -> Measurement:
         """Ask every worker for its numbers; return the sum over all there were."""
@@ -121,26 +127,21 @@ class Supervisor:
         )
         return total
 
-    async def start(self) -> Address:
-        """Bring up all workers; return the address that is served.
+    async def start(self) -> None:
+        """Bring up all workers; return early if somebody asks to stop meanwhile.
 
         Raises:
             StartFailedError: a worker cannot do its work, and why.
-            gateway.io.listening.CannotListenError: the address is not to be had.
         """
         self._install_signals()
         try:
-            return await self._start_workers()
+            await self._start_workers()
         except BaseException:
             self._stop_now.set()
             await self.stop()
             raise
 
-    async def _start_workers(self) -> Address:
-        live = self.reloader.live
-        self._listeners = listening_sockets(
-            live.configuration.server.listen, self.slots, setting="server.listen"
-        )
+    async def _start_workers(self) -> None:
         self._started = asyncio.get_running_loop().create_future()
         for slot in range(self.slots):
             self._keepers.append(asyncio.create_task(self._keep_worker(slot)))
@@ -151,7 +152,6 @@ class Supervisor:
         stop.cancel()
         if self._started.done():
             self._started.result()
-        return address_of(self._listeners[0])
 
     async def wait(self) -> None:
         """Return when somebody has asked for the end."""

@@ -27,6 +27,7 @@ from config.model import (
     Upstream,
 )
 from config.problem import Problem
+from gateway.io.listening import address_of, listening_sockets
 from gateway.io.reload import Live, build_live
 from gateway.io.supervisor import RunSettings, StartFailedError, Supervisor
 
@@ -82,6 +83,8 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     file = directory / "routes.yaml"
     file.write_text("version: 1\n")
+    listeners = listening_sockets(Address("127.0.0.1", 0), workers, setting="server.listen")
+    address = address_of(listeners[0])
     supervisor = Supervisor(
         live(configuration(workers=workers)),
         RunSettings(
@@ -92,8 +95,9 @@ async def gateway(
         ),
         load=load or (lambda: configuration(workers=workers)),
         store_url="unix:///nowhere",
+        listeners=listeners,
     )
-    address = await supervisor.start()
+    await supervisor.start()
     try:
         yield Gateway(supervisor, address)
     finally:
