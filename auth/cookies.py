@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from config.model import SessionSettings
@@ -44,21 +45,24 @@ def session_cookie(values: Iterable[str], name: str) -> str | Ambiguous | None:
     return found or None
 
 
-def without_cookies(values: Iterable[str], names: Iterable[str]) -> str:
+def without_cookies(values: tuple[str, ...], names: tuple[str, ...]) -> str:
     """Return *values*, Cookie fields, as one, without the cookies called *names*; may be empty.
 
     Here case does not count: a backend that folds it must not see ours either. A cookie without
     `=` goes as well if it is one of the names.
     """
-    field = "; ".join(values)
-    ours = [name.lower() for name in names]
-    folded = field.lower()
-    if not any(name in folded for name in ours):
+    field = values[0] if len(values) == 1 else "; ".join(values)
+    ours = _folded(names)
+    pairs = field.split(";")
+    kept = [pair for pair in pairs if pair.partition("=")[0].strip(_WHITE).lower() not in ours]
+    if len(kept) == len(pairs):
         return field
-    pairs = [pair.strip(_WHITE) for pair in field.split(";")]
-    return "; ".join(
-        pair for pair in pairs if pair and pair.partition("=")[0].rstrip(_WHITE).lower() not in ours
-    )
+    return "; ".join([pair.strip(_WHITE) for pair in kept if pair.strip(_WHITE)])
+
+
+@lru_cache(maxsize=64)
+def _folded(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
 
 
 def set_cookie(settings: SessionSettings, value: str, max_age: float | None = None) -> str:

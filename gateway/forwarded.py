@@ -74,8 +74,9 @@ def read_client(
         return Client(address, scheme, head.authority, True, address, request_id)
     forwarded = _read_forwarded(fields.get("forwarded", ()))
     chain = _walk(address, _list(fields.get("x-forwarded-for", ())), trusted_proxies)
-    if forwarded:
-        other = _walk(address, [hop.get("for", "") for hop in forwarded], trusted_proxies)
+    addresses = [hop.get("for", "") for hop in forwarded]
+    if any(addresses):
+        other = _walk(address, addresses, trusted_proxies)
         if "x-forwarded-for" in fields and other != chain:
             raise BadRequest(400, "Forwarded and X-Forwarded-For disagree.")
         chain = other

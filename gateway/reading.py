@@ -2,10 +2,9 @@
 """The one strict reading of a request head (RFC 9110, RFC 9112).
 
 How this works. `read_request_head` takes the bytes up to and including the empty line. One regular
-expression takes the request line, one finds the field lines: a match begins at a CRLF and ends
-before the next, so as many matches as there are lines means that every line is well-formed, and
-nothing stands between them. No obs-fold, no bare CR or LF, no white space before a colon, no
-control byte survives that count. All repetitions are possessive: time is linear in the bytes.
+expression takes all of them or none: method, target, version, and lines of name, colon and value.
+No obs-fold, no bare CR or LF, no white space before a colon, no control byte gets through it. All
+its repetitions are possessive, so that time is linear in the bytes whatever they are.
 
 Then the few fields that decide framing and authority are looked at, each of which must be there at
 most once. Whatever can be read in two ways is refused, and the connection closed: a request that
@@ -24,7 +23,7 @@ from config.model import Limits
 from gateway.authority import read_authority
 from gateway.bad_request import BadRequest
 from gateway.head import RequestHead
-from gateway.target import ASTERISK, Target, canonical
+from gateway.target import ASTERISK, PLAIN_FORM, Target, canonical, plain_target
 
 __all__ = ["BadRequest", "check_partial_head", "connection_options", "read_request_head"]
 
@@ -34,9 +33,12 @@ MAX_FIELDS = 128
 """Field lines; HAProxy takes 101, aiohttp 128, nginx 1000."""
 
 _TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # noqa: S105 - RFC 9110 5.6.2, not a secret
-_REQUEST_LINE = re.compile(rf"([{_TOKEN}]{{1,32}}+) ([!-~]++) HTTP/1\.([01])(?=\r\n)")
+_HEAD = re.compile(
+    rf"(?:\r\n)?+([{_TOKEN}]{{1,32}}+) (?:{PLAIN_FORM}|([!-~]++)) HTTP/1\.([01])"
+    rf"((?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*+)\r\n\r\n"
+)
+_REQUEST_LINE = re.compile(rf"[{_TOKEN}]{{1,32}}+ [!-~]++ HTTP/1\.[01]")
 _OTHER_VERSION = re.compile(rf"[{_TOKEN}]+ [!-~]+ HTTP/[0-9]\.[0-9]")
-_FIELD = re.compile(rf"\r\n([{_TOKEN}]++):[ \t]*+([\t -~\x80-\xff]*+)(?=\r\n)")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -74,29 +76,26 @@ def read_request_head(
     """
     if len(head) > limits.head:
         raise _refused_size(head)
-    text = head.decode("latin-1")
-    if text[:2] == "\r\n":
-        text = text[2:]  # RFC 9112 2.2: one empty line before a request is ignored
-    line = _REQUEST_LINE.match(text)
-    if line is None:
-        raise _refused_request_line(text)
-    start = line.end()
-    if start > MAX_REQUEST_LINE:
+    whole = _HEAD.fullmatch(head.decode("latin-1"))
+    if whole is None:
+        raise _refused_head(head)
+    if whole.start(6) > MAX_REQUEST_LINE:
         raise BadRequest(414, "The request line is too long.")
-    method, target_text, minor = line.groups()
-    by_name, fields = _read_fields(text, start)
+    method, path, query, other, minor, lines = whole.groups()
+    fields, by_name = _read_fields(lines)
     if method not in _METHODS:
         raise _refused_method(method)
     host_values = by_name.get("host")
     if host_values is None:
         raise BadRequest(400, "A Host field is required.")
     authority = read_authority(host_values[0], scheme)
-    if target_text[0] == "/":
-        target = canonical(target_text.encode(), allow_encoded_slash=allow_encoded_slash)
-    else:
-        target = _read_other_form(
-            method, target_text, scheme, authority.text, allow_encoded_slash=allow_encoded_slash
+    target = (
+        plain_target(path, query)
+        if path is not None
+        else _read_other_target(
+            method, other, scheme, authority.text, allow_encoded_slash=allow_encoded_slash
         )
+    )
     options = connection_options(by_name["connection"]) if "connection" in by_name else frozenset()
     content_length, chunked = None, False
     if not _FRAMING.isdisjoint(by_name):
@@ -141,9 +140,9 @@ def check_partial_head(data: bytes | bytearray, *, start: int, limits: Limits) -
     end = data.find(b"\r\n", max(start - 1, begin))
     first = data.find(b"\r\n", begin) if end >= 0 else -1
     if end >= 0 and first == end:
-        line = bytes(data[begin : end + 2]).decode("latin-1")
-        if _REQUEST_LINE.match(line) is None:
-            raise _refused_request_line(line)
+        refusal = _refused_request_line(bytes(data[begin:end]))
+        if refusal is not None:
+            raise refusal
     if end < 0 and len(data) > MAX_REQUEST_LINE and data.find(b"\r\n", begin) < 0:
         raise BadRequest(414, "The request line is too long.")
 
@@ -158,18 +157,14 @@ def connection_options(values: tuple[str, ...]) -> frozenset[str]:
     return frozenset(filter(None, members))
 
 
-def _read_fields(
-    text: str, start: int
-) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, str], ...]]:
-    found: list[tuple[str, str]] = _FIELD.findall(text, start)
-    if len(found) != text.count("\r\n", start) - 2 or text[-4:] != "\r\n\r\n":
-        raise BadRequest(400, "The request head has a malformed field line.")
-    if len(found) > MAX_FIELDS:
-        raise BadRequest(431, "The request head has too many fields.")
-    if " \r\n" in text or "\t\r\n" in text:
-        found = [(name, value.rstrip(" \t")) for name, value in found]
+def _read_fields(lines: str) -> tuple[tuple[tuple[str, str], ...], dict[str, tuple[str, ...]]]:
+    """Return the fields of *lines*, each with a CRLF before it, in order and by lower-case name."""
+    fields: list[tuple[str, str]] = []
     by_name: dict[str, tuple[str, ...]] = {}
-    for name, value in found:
+    for line in lines.split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        value = value.strip(" \t")
+        fields.append((name, value))
         key = name.lower()
         if key not in by_name:
             by_name[key] = (value,)
@@ -177,7 +172,9 @@ def _read_fields(
             raise BadRequest(400, "A field that may come once came more than once.")
         else:
             by_name[key] += (value,)
-    return by_name, tuple(found)
+    if len(fields) > MAX_FIELDS:
+        raise BadRequest(431, "The request head has too many fields.")
+    return tuple(fields), by_name
 
 
 def _refused_size(data: bytes | bytearray) -> BadRequest:
@@ -186,11 +183,18 @@ def _refused_size(data: bytes | bytearray) -> BadRequest:
     return BadRequest(431, "The request head is too large.")
 
 
-def _refused_request_line(text: str) -> BadRequest:
-    line = text.partition("\r\n")[0]
-    if len(line) > MAX_REQUEST_LINE:
+def _refused_head(head: bytes) -> BadRequest:
+    line = head.removeprefix(b"\r\n").partition(b"\r\n")[0]
+    return _refused_request_line(line) or BadRequest(400, "A field line is malformed.")
+
+
+def _refused_request_line(line: bytes) -> BadRequest | None:
+    text = line.decode("latin-1")
+    if len(text) > MAX_REQUEST_LINE:
         return BadRequest(414, "The request line is too long.")
-    if _OTHER_VERSION.fullmatch(line):
+    if _REQUEST_LINE.fullmatch(text):
+        return None
+    if _OTHER_VERSION.fullmatch(text):
         return BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     return BadRequest(400, "The request line is malformed.")
 
@@ -204,10 +208,12 @@ def _refused_method(method: str) -> BadRequest:
     return BadRequest(501, "The method is not implemented.")
 
 
-def _read_other_form(
+def _read_other_target(
     method: str, text: str, scheme: str, authority: str, *, allow_encoded_slash: bool
 ) -> Target:
-    """Read a target in asterisk-form or absolute-form (RFC 9112 3.2.2, 3.2.4)."""
+    """Read a target that is not plain, or in asterisk- or absolute-form (RFC 9112 3.2)."""
+    if text[0] == "/":
+        return canonical(text.encode(), allow_encoded_slash=allow_encoded_slash)
     if text == "*" and method == "OPTIONS":
         return ASTERISK
     parts = _ABSOLUTE.fullmatch(text)

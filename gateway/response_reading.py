@@ -20,10 +20,13 @@ MAX_INTERIM_RESPONSES = 8
 """1xx heads before the final one; an upstream could send them for ever."""
 
 _TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # noqa: S105 - RFC 9110 5.6.2, not a secret
-_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t -~\x80-\xff]*+))?+(?=\r\n)")
+_HEAD = re.compile(
+    r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t -~\x80-\xff]*+))?+"
+    rf"((?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*+)\r\n\r\n"
+)
 _STATUS_LINE_BEGIN = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}[ \r]")
-_FIELD = re.compile(rf"\r\n([{_TOKEN}]++):[ \t]*+([\t -~\x80-\xff]*+)(?=\r\n)")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
+_DECIDING = frozenset(("content-length", "transfer-encoding", "connection", "upgrade", "date"))
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -67,41 +70,28 @@ def read_response_head(
     """
     if len(head) > MAX_RESPONSE_HEAD:
         raise UpstreamProtocolError("response head is too large")
-    text = head.decode("latin-1")
-    line = _STATUS_LINE.match(text)
-    if line is None:
-        raise UpstreamProtocolError("status line is malformed")
-    minor, digits, reason = line.groups()
+    whole = _HEAD.fullmatch(head.decode("latin-1"))
+    if whole is None:
+        raise UpstreamProtocolError("response head is malformed")
+    minor, digits, reason, lines = whole.groups()
     status = int(digits)
-    start = line.end()
-    fields: list[tuple[str, str]] = _FIELD.findall(text, start)
-    if len(fields) != text.count("\r\n", start) - 2 or text[-4:] != "\r\n\r\n":
-        raise UpstreamProtocolError("a field line is malformed")
+    fields: list[tuple[str, str]] = []
+    deciding: dict[str, list[str]] = {}
+    for line in lines.split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        value = value.strip(" \t")
+        fields.append((name, value))
+        key = name.lower()
+        if key in _DECIDING:
+            deciding.setdefault(key, []).append(value)
     if len(fields) > MAX_RESPONSE_FIELDS:
         raise UpstreamProtocolError("response head has too many fields")
-    if " \r\n" in text or "\t\r\n" in text:
-        fields = [(name, value.rstrip(" \t")) for name, value in fields]
-    lengths: list[str] = []
-    codings: list[str] = []
-    connection: list[str] = []
-    upgrades: list[str] = []
-    dates: list[str] = []
-    kept = {
-        "content-length": lengths,
-        "transfer-encoding": codings,
-        "connection": connection,
-        "upgrade": upgrades,
-        "date": dates,
-    }
-    for name, value in fields:
-        values = kept.get(name.lower())
-        if values is not None:
-            values.append(value)
+    connection = deciding.get("connection")
     options = connection_options(tuple(connection)) if connection else frozenset()
     upgrade = status == 101
     if upgrade:
-        _check_upgrade(options, upgrades, requested=upgrade_requested)
-    content_length, chunked = _read_framing(lengths, codings, minor)
+        _check_upgrade(options, deciding.get("upgrade", []), requested=upgrade_requested)
+    content_length, chunked = _read_framing(deciding, minor)
     keep_alive = minor == "1" and "close" not in options
     bodiless = request_method == "HEAD" or status < 200 or status in (204, 304)
     if bodiless:
@@ -122,7 +112,7 @@ def read_response_head(
         keep_alive and not until_close,
         upgrade,
         bodiless,
-        bool(dates),
+        "date" in deciding,
     )
 
 
@@ -144,7 +134,10 @@ def check_partial_response_head(data: bytes | bytearray, *, start: int) -> None:
         raise UpstreamProtocolError("response head holds a bare CR or LF")
 
 
-def _read_framing(lengths: list[str], codings: list[str], minor: str) -> tuple[int | None, bool]:
+def _read_framing(deciding: dict[str, list[str]], minor: str) -> tuple[int | None, bool]:
+    """Return content length and whether the body is chunked (RFC 9112 6.3)."""
+    lengths = deciding.get("content-length")
+    codings = deciding.get("transfer-encoding")
     if codings:
         if lengths or minor == "0" or len(codings) > 1 or codings[0].lower() != "chunked":
             raise UpstreamProtocolError("framing of the response is ambiguous")
