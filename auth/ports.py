@@ -11,7 +11,7 @@ from auth.revocation import TokenRef
 from auth.session import SessionRecord
 
 
-class AuthUnavailable(Exception):
+class AuthUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The store or an issuer's keys could not be asked: an outage, never "not signed in".
 
     `retry_after` is a hint in whole seconds; `reason` says which of the two it was.
@@ -51,7 +51,7 @@ class SessionSummary(msgspec.Struct, frozen=True):
 
 
 class SessionStore(Protocol):
-    """Where sessions live. Every method may raise `AuthUnavailable`, and says nothing else on it."""
+    """Where sessions live. Every method but `peek` may raise `AuthUnavailable`."""
 
     def peek(self, digest: str) -> SessionRecord | None:
         """Return the record if a copy under a live lease is at hand, without waiting.

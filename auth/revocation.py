@@ -7,6 +7,7 @@ A bearer token is revoked by its `jti`, or by the epoch of its issuer and subjec
 """
 
 import hashlib
+import math
 
 import msgspec
 
@@ -78,6 +79,12 @@ def read_key(key: bytes) -> tuple[str, str]:
     return "", ""
 
 
+def milliseconds(at: float) -> int:
+    """Return epoch seconds as milliseconds, rounded down."""
+    # Today's time has a resolution of 0.0002 ms as a float: 5 ms must not come out as 4.
+    return math.floor(at * 1000 + 0.001)
+
+
 class Epoch(msgspec.Struct, frozen=True):
     """Everything created up to *at* (milliseconds) is over, but the session *keep*."""
 
@@ -85,8 +92,13 @@ class Epoch(msgspec.Struct, frozen=True):
     keep: str = ""
 
     def covers(self, created_at: float, name: str) -> bool:
-        """Whether what was created at *created_at* (epoch seconds) is over."""
-        return round(created_at * 1000) <= self.at and not (self.keep and name == self.keep)
+        """Whether what was created at *created_at* (epoch seconds) is over.
+
+        Both times are rounded down to milliseconds, so what was made before an epoch never looks
+        later; what was made in the same millisecond, or the same second if its writer counts
+        seconds, is over too.
+        """
+        return milliseconds(created_at) <= self.at and not (self.keep and name == self.keep)
 
     def encode(self) -> str:
         """Return the value as it stands in the store."""

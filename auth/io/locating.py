@@ -68,7 +68,7 @@ def command_client(address: StoreAddress) -> "redis.asyncio.Redis":
     }
     if address.kind == "sentinel":
         plain: dict[str, Any] = {"protocol": 2, "socket_timeout": _SENTINEL_PATIENCE}
-        sentinel = Sentinel(address.hosts, sentinel_kwargs=plain)
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=plain)  # type: ignore[no-untyped-call]
         client: redis.asyncio.Redis = sentinel.master_for(
             address.primary, db=address.database, ssl=address.tls, **options
         )

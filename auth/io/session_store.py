@@ -22,7 +22,7 @@ from auth.io.barrier import Barrier
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
 from auth.io.link import Link
 from auth.io.locating import command_client, open_primary
-from auth.io.reader import OnEnded, Reader
+from auth.io.reader import Lag, OnEnded, Reader
 from auth.io.records import read_records, records_of, scan_digests
 from auth.io.scripts import CREATE, END, EPOCH, TOUCH
 from auth.ports import AuthUnavailable, Ended, SessionSummary
@@ -37,6 +37,7 @@ from auth.revocation import (
     epoch_key,
     epoch_name,
     index_key,
+    milliseconds,
     parse_epoch,
     revoked_key,
     token_name,
@@ -198,7 +199,7 @@ class RedisSessionStore:
         Raises:
             AuthUnavailable: not stored, or its subject's sessions were ended since `created_at`.
         """
-        record = msgspec.structs.replace(record, created_at=round(record.created_at, 3))
+        record = msgspec.structs.replace(record, created_at=milliseconds(record.created_at) / 1000)
         cookie = new_cookie_value()
         name, now = digest(cookie), self.wall()
         live_for = min(self._settings.idle_timeout, record.expires_at - now)
@@ -273,7 +274,7 @@ class RedisSessionStore:
         return await self._broadcast(started, 1, {}, {name: epoch.encode()})
 
     async def _set_epoch(self, name: str, keep: str) -> Epoch:
-        now = int(self.wall() * 1000)
+        now = milliseconds(self.wall())
         command = ("EVAL", EPOCH, 1, epoch_key(name), now, keep, LONGEST_SESSION)
         (value,) = await self._call_all([command])
         assert isinstance(value, bytes)
@@ -329,6 +330,11 @@ class RedisSessionStore:
     def on_ended(self, hook: OnEnded) -> None:
         """Call *hook* with the digests of sessions that ended; None: all of them."""
         self._reader.on_ended(hook)
+
+    @property
+    def lag(self) -> Lag:
+        """How long broadcasts of endings took to arrive here."""
+        return self._reader.lag
 
     def status(self) -> dict[str, object]:
         """Return what `/api/status` and the metrics show of the store: plain numbers."""
