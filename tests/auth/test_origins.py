@@ -3,6 +3,8 @@
 import pytest
 
 from auth.origins import Origins
+from config.model import Configuration
+from config.reading import read_configuration
 
 PLAIN = Origins(
     public="http://127.0.0.1:8080",
@@ -53,3 +55,28 @@ def test_a_sign_in_may_return_to_the_named_hosts_and_nowhere_else() -> None:
         "http://app.example.com:8080",
         "http://[::1]:8080",
     }
+
+
+def test_the_hosts_of_a_route_file_are_ours_and_so_is_what_is_below_a_suffix() -> None:
+    text = """\
+version: 1
+server: {listen: 127.0.0.1:8080, public_url: "https://app.example.com:8443"}
+admin: {listen: 127.0.0.1:8081}
+store: {url: embedded}
+upstreams: {notes: http://127.0.0.1:9001}
+routes:
+  - id: a
+    match: {hosts: [api.example.com, "*.tenant.example.com"], path: /*}
+    upstream: notes
+    access: public
+  - {id: b, match: {path: /*}, upstream: notes, access: public}
+"""
+    configuration = read_configuration(text, environment={}, read_file=str, base_dir=".")
+    assert isinstance(configuration, Configuration)
+    origins = Origins.of(configuration)
+    assert origins == Origins(
+        public="https://app.example.com:8443",
+        scheme="https",
+        hosts=frozenset({"app.example.com", "api.example.com"}),
+        suffixes=(".tenant.example.com",),
+    )
