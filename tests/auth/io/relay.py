@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from types import TracebackType
+from typing import Self
 
 
 class Relay:
@@ -22,7 +23,7 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> "Relay":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
