@@ -38,7 +38,7 @@ _HEAD = re.compile(
     rf"((?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*+)\r\n\r\n"
 )
 _REQUEST_LINE = re.compile(rf"[{_TOKEN}]{{1,32}}+ [!-~]++ HTTP/1\.[01]")
-_OTHER_VERSION = re.compile(rf"[{_TOKEN}]+ [!-~]+ HTTP/[0-9]\.[0-9]")
+_OTHER_VERSION = re.compile(rf"[{_TOKEN}]{{1,32}}+ [!-~]++ HTTP/[0-9]\.[0-9]")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
