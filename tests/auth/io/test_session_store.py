@@ -48,7 +48,16 @@ class TestAStoreThatMayNotTrack(SessionStoreContract):
 
     @pytest.fixture
     async def store(self, open_store: Open, valkey: Valkey) -> RedisSessionStore:
-        valkey.client.execute_command("ACL SETUSER plain reset on >pw ~* &* +@all -client|tracking")
+        valkey.client.acl_setuser(
+            "plain",
+            enabled=True,
+            reset=True,
+            passwords=["+pw"],
+            keys=["*"],
+            channels=["*"],
+            categories=["+@all"],
+            commands=["-client|tracking"],
+        )
         store = await open_store(valkey.tcp_url.replace("//", "//plain:pw@"))
         assert store.status()["caching"] is False
         return store
