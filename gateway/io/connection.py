@@ -111,6 +111,7 @@ class ClientConnection(RequestHandler):
     """One client connection."""
 
     __slots__ = (
+        "_half_closed",
         "_held",
         "_last",
         "_length_left",
@@ -153,6 +154,7 @@ class ClientConnection(RequestHandler):
         """What has been read and not yet understood: part of a head, or further requests."""
         self._pumping = False
         self._held = False
+        self._half_closed = False
         self._length_left = 0
         self._scanner: ChunkedScanner | None = None
         self._tunnel: Tunnel | None = None
@@ -201,6 +203,12 @@ class ClientConnection(RequestHandler):
                 break
             data, seen = rest, 0
         self._pumping = False
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        """Close a connection whose client will ask no more and has got all its answers."""
+        if self._half_closed and self.exchange is None and not self._pumping:
+            self.close_idle()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
         try:
@@ -294,8 +302,6 @@ class ClientConnection(RequestHandler):
 
     def _refuse_content(self, error: BadRequest) -> None:
         """End an exchange whose content turned out to be malformed, whatever its state is."""
-        self._scanner = None
-        self._last = True
         exchange = self.exchange
         if exchange is None:
             self._linger()
@@ -303,7 +309,6 @@ class ClientConnection(RequestHandler):
             exchange.cut("bad_request")
         else:
             self.serving.refuse_content(exchange, error)
-            self._linger()
 
     # What the exchange asks for ------------------------------------------------------------------
 
@@ -400,6 +405,7 @@ class ClientConnection(RequestHandler):
             return
         self.deadline = self._loop.time() + self.serving.limits.idle_timeout
         self._next_request()
+        self._close_if_done()
 
     def _next_request(self) -> None:
         """Go on with what has been put aside, once the client has taken what it asked for before.
@@ -473,6 +479,7 @@ class ClientConnection(RequestHandler):
         exchange = self.exchange
         if exchange is None or self._tunnel or self.content_unread or self.scheme == "https":
             return None
+        self._half_closed = True
         self._loop.call_later(HALF_CLOSED_SECONDS, self._leave)
         return True
 

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from time import time
 from typing import TYPE_CHECKING
 
-import pytest
-import uvloop
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from auth.assertion import AssertionSigner
@@ -55,13 +53,6 @@ STANDARD = IdentityHeaders(
 )
 PUBLIC = AccessRule(level="public")
 SIGNED_IN = AccessRule(level="signed-in")
-
-
-@pytest.fixture(scope="module")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The loop that the workers run on."""
-    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
-    return policy
 
 
 def route(id_: str, path: str, upstream: str = "app", **more: object) -> Route:

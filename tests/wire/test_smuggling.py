@@ -1,0 +1,131 @@
+"""The smuggling corpus against a running gateway with an upstream stricter than any backend."""
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from config.model import Limits, Match, Route
+from tests.gateway.io.harness import (
+    PUBLIC,
+    Gateway,
+    configuration,
+    gateway,
+    one_upstream,
+    upstream,
+)
+from tests.wire.strict_upstream import StrictUpstream
+
+pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
+
+CORPUS = Path(__file__).parents[1] / "corpora" / "smuggling.jsonl"
+CASES = [json.loads(line) for line in CORPUS.read_text().splitlines()]
+APP = Route("app", Match("/*", hosts=("app.example.com",)), "app", PUBLIC)
+CLEAN = b"GET /clean HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"
+REFUSALS = {400, 404, 405, 408, 411, 413, 414, 417, 421, 431, 501, 505}
+LONGEST_BYTEWISE = 2048
+"""Bytes sent one at a time; of a longer case, its beginning."""
+
+
+class Bench(NamedTuple):
+    gateway: Gateway
+    upstream: StrictUpstream
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench() -> AsyncIterator[Bench]:
+    strict = StrictUpstream()
+    limits = Limits(head_timeout=0.3)
+    async with (
+        upstream(strict) as backend,
+        gateway(configuration(one_upstream(backend), [APP], limits=limits)) as running,
+    ):
+        yield Bench(running, strict)
+
+
+def whole(raw: bytes) -> list[bytes]:
+    return [raw]
+
+
+def byte_wise(raw: bytes) -> list[bytes]:
+    parts = [raw[at : at + 1] for at in range(min(len(raw), LONGEST_BYTEWISE))]
+    return [*parts, raw[LONGEST_BYTEWISE:]] if len(raw) > LONGEST_BYTEWISE else parts
+
+
+def split_at_lines(raw: bytes) -> list[bytes]:
+    return [part for part in re.split(rb"(?<=\r\n)", raw) if part]
+
+
+async def converse(running: Gateway, parts: list[bytes]) -> tuple[list[int], bool]:
+    """Send *parts*; return the statuses of all answers and whether the gateway closed."""
+    client = await running.connect()
+    transport = client.writer.transport
+    statuses: list[int] = []
+    closed = False
+    for part in parts:
+        if transport.is_closing():
+            break
+        with suppress(ConnectionError):
+            await client.send(part)
+        await asyncio.sleep(0)
+    with suppress(OSError, RuntimeError):
+        client.writer.write_eof()
+    received = b""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            try:
+                received = await client.reader.read()
+            except ConnectionError:
+                received = bytes(client.reader._buffer)  # type: ignore[attr-defined]
+            closed = True
+    statuses = [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
+    await client.close()
+    return [status for status in statuses if status != 100], closed
+
+
+def allowed(case: dict[str, Any]) -> set[str]:
+    words = " ".join([case["expected"], *case["also_ok"]])
+    return {
+        word for word in ("reject", "one-request", "close", "answered locally") if word in words
+    }
+
+
+@pytest.mark.parametrize("cut", [whole, byte_wise, split_at_lines])
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+async def test_a_vector_is_refused_or_means_one_thing(
+    bench: Bench, case: dict[str, Any], cut: Callable[[bytes], list[bytes]]
+) -> None:
+    bench.upstream.complete.clear()
+    bench.upstream.begun.clear()
+    bench.upstream.faults.clear()
+
+    statuses, closed = await converse(bench.gateway, cut(base64.b64decode(case["raw_b64"])))
+    clean = await bench.gateway.ask(CLEAN)
+
+    seen = [request.target for request in bench.upstream.complete]
+    assert clean.content == b"answer to /clean"  # nobody else got what was meant for this one
+    assert seen.pop() == b"/clean"
+    assert bench.upstream.faults == []
+    assert not [target for target in bench.upstream.begun if target.startswith(b"/smuggled")]
+    assert closed
+    verdicts = allowed(case)
+    assert len(seen) <= max(case["n_upstream"], "one-request" in verdicts)
+    refused = bool(statuses) and statuses[-1] in REFUSALS and not seen
+    if case["expected"] == "reject-400" and not (
+        {"close", "one-request", "answered locally"} & verdicts
+    ):
+        assert refused, statuses
+        assert len(statuses) == 1  # nothing after a refusal is answered
+        assert case.get("partial_ok") or bench.upstream.begun == [b"/clean"]
+    elif case["expected"] == "one-request" and verdicts == {"one-request"}:
+        assert len(seen) == case["n_upstream"]
+        assert [status for status in statuses if status == 200] == [200] * len(seen)
+    else:
+        assert refused or not statuses or len(seen) == len([s for s in statuses if s == 200])
