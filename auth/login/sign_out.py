@@ -16,6 +16,11 @@ _FOREIGN = Problem(
     "That request did not come from this page.",
     "Nothing has been ended. To sign out, press the button here.",
 )
+_FOREIGN_PROGRAM = msgspec.structs.replace(
+    _FOREIGN,
+    title="That request did not come from this origin.",
+    detail="Nothing has been ended. Send the gateway's own origin in `Origin`, or a bearer token.",
+)
 _NOTHING = Ended(ended=0, acknowledged=0, of=0, waited_ms=0.0)
 
 
@@ -44,7 +49,8 @@ class SignOut:
         """
         if not visit.may_change_sessions:
             return self._refuse(visit)
-        everywhere = visit.request.form.get("everywhere") == "1"
+        asked = visit.request
+        everywhere = "1" in (asked.form.get("everywhere"), asked.query.get("everywhere"))
         ended = await self._end(visit, everywhere=everywhere)
         fields: tuple[tuple[str, str], ...] = (("Set-Cookie", clear_cookie(self._settings)),)
         if visit.prefers(unless_told="json") == "json":
@@ -71,7 +77,7 @@ class SignOut:
 
     def _refuse(self, visit: Visit) -> LoginAnswer:
         if visit.prefers(unless_told="json") == "json":
-            return self._answers.problem(_FOREIGN)
+            return self._answers.problem(_FOREIGN_PROGRAM)
         values = {"problem": _FOREIGN.title, "advice": _FOREIGN.detail}
         return self._answers.page(visit, "logout", values, status=403, error=_FOREIGN.code)
 

@@ -30,9 +30,9 @@ class Bucket(msgspec.Struct, frozen=True):
     seconds_each: float
 
 
-PAIR = Bucket(size=10, seconds_each=30.0)
-"""One account from one network: a person who forgot which of their passwords it was."""
-NETWORK = Bucket(size=100, seconds_each=2.0)
+PAIR = Bucket(size=50, seconds_each=30.0)
+"""One account from one network: a person who tries all of their passwords, and no dictionary."""
+NETWORK = Bucket(size=300, seconds_each=1.0)
 """One network with any names: an office behind one address on a Monday morning."""
 ACCOUNT = Bucket(size=100, seconds_each=60.0)
 """One account from everywhere: SP 800-63B section 3.2.2 asks for at most 100 in a row."""
@@ -56,11 +56,10 @@ redis.call('HSET', KEYS[1], 'at', string.format('%.6f', now))
 redis.call('PEXPIRE', KEYS[1], math.ceil((size - tokens) * each * 1000) + 1000)
 return wait
 """
+# A bucket that has expired is full; one that gets too full is cut to its size at the next take.
 _PUT_BACK = """
-local tokens = tonumber(redis.call('HGET', KEYS[1], 'tokens'))
-if tokens then
-  tokens = math.min(tonumber(ARGV[1]), tokens + 1)
-  redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens))
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('HINCRBYFLOAT', KEYS[1], 'tokens', 1)
 end
 return '0'
 """
@@ -107,8 +106,8 @@ class StoreThrottle:
 
     async def put_back(self, login: str, address: str) -> None:
         """See `Throttle.put_back`."""
-        for key, bucket in zip(_keys(login, address), self._buckets, strict=True):
-            await self._run(_PUT_BACK, key, bucket.size)
+        for key in _keys(login, address):
+            await self._run(_PUT_BACK, key)
 
     async def _run(self, script: str, key: str, *arguments: float) -> float:
         try:

@@ -133,6 +133,7 @@ class Endpoints:
             client_address=origin.address,
             caller=await _find_caller(exchange),
             origin=origin.origin,
+            request_id=exchange.event.request_id,
         )
         answer = await exchange.generation.state.login.handle(request)
         return Answer(answer.status, answer.fields, answer.body, answer.error)

@@ -176,6 +176,46 @@ def test_the_policy_allows_nothing_else(pages: Pages) -> None:
     }
 
 
+def colours_of(page: bytes, scheme: str) -> dict[str, str]:
+    """The custom properties of the style sheet for the light or the dark scheme."""
+    light, dark = re.findall(rb":root \{(.*?)\}", page, re.DOTALL)[:2]
+    found = re.findall(rb"--([a-z-]+): (#[0-9a-f]{6});", light if scheme == "light" else dark)
+    return {name.decode(): value.decode() for name, value in found}
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("above", "below", "least"),
+    [
+        ("text", "card", 4.5),
+        ("text", "ground", 4.5),
+        ("quiet", "card", 4.5),
+        ("quiet", "ground", 4.5),
+        ("accent", "card", 4.5),
+        ("on-accent", "accent", 4.5),
+        ("on-accent", "accent-strong", 4.5),
+        ("alarm", "alarm-ground", 4.5),
+        ("alarm", "card", 4.5),
+        ("good", "good-ground", 4.5),
+        ("edge", "card", 3.0),
+    ],
+)
+def test_every_text_and_every_edge_stands_out(
+    pages: Pages, scheme: str, above: str, below: str, least: float
+) -> None:
+    """WCAG 2.2, 1.4.3 and 1.4.11 at level AA."""
+    colours = colours_of(pages.render("login", BASE | FORM), scheme)
+    dark, light = sorted((luminance(colours[above]), luminance(colours[below])))
+    assert (light + 0.05) / (dark + 0.05) >= least
+
+
 def test_a_form_of_ours_is_not_made_to_say_that_it_comes_from_nowhere(pages: Pages) -> None:
     """`no-referrer` makes browsers send `Origin: null` with a form, which we refuse."""
     assert dict(pages.fields)["Referrer-Policy"] == "same-origin"

@@ -71,13 +71,19 @@ async def test_only_this_session_ends(site: Site, browser: Browser) -> None:
     assert await site.is_alive(other.session)
 
 
+@pytest.mark.parametrize("part", ["form", "query"])
 async def test_everywhere_ends_all_of_the_person_and_nobody_else(
-    site: Site, browser: Browser
+    site: Site, browser: Browser, part: str
 ) -> None:
     other, stranger = site.browser(), site.browser()
     await other.sign_in()
     await stranger.sign_in(username="bob")
-    answer = await browser.post(LOGOUT, {"everywhere": "1"}, JSON)
+    everywhere = {"everywhere": "1"}
+    answer = await (
+        browser.send("POST", LOGOUT, form=everywhere, fields=JSON)
+        if part == "form"
+        else browser.send("POST", LOGOUT, query=everywhere, fields=JSON)
+    )
     assert msgspec.json.decode(answer.body)["ended"] == 2
     assert not await site.is_alive(other.session)
     assert await site.is_alive(stranger.session)
