@@ -17,10 +17,11 @@ from gateway.forwarding import identity_block, plan
 from gateway.head import RequestHead
 from gateway.near_misses import NearMiss, near_misses
 from gateway.outcome import Outcome
+from gateway.precedence import CompiledRoute
 from gateway.rehearsal import rehearse
 from gateway.responses import answer_bad_request, answer_outcome
 from gateway.route_tests import verdict_word
-from gateway.routing import CompiledRoute, Matched, is_own
+from gateway.routing import Matched, is_own
 from gateway.snapshot import Snapshot
 
 EXIT_CODES = {"allow": 0, "challenge": 3, "deny": 4}

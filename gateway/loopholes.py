@@ -6,7 +6,8 @@ next less literal route, and that may be a public `/*`. Often that is meant; as 
 """
 
 from config.problem import Problem
-from gateway.routing import CompiledRoute, Matched, RouteTable, place_of_path
+from gateway.precedence import CompiledRoute, place_of_path
+from gateway.routing import Matched, RouteTable
 
 _USUAL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 

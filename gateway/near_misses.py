@@ -4,15 +4,15 @@ import heapq
 
 import msgspec
 
-from gateway.routing import (
+from gateway.precedence import (
     CompiledRoute,
-    RouteTable,
     fits_method,
     fits_path,
     fitting_hosts,
     host_precedence,
     path_precedence,
 )
+from gateway.routing import RouteTable
 
 MOST_SHOWN = 8
 """In a table of thousands nobody reads more; the rest is counted."""

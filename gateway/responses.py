@@ -19,6 +19,7 @@ from gateway.answer import Answer
 from gateway.authority import read_authority
 from gateway.forwarded import Client
 from gateway.head import RequestHead
+from gateway.navigation import is_navigation, wants_page
 from gateway.outcome import Outcome, Unavailable
 from gateway.page import Link, Page, render_page
 from gateway.routing import OWN_PREFIX, EncodedSlash, MethodNotAllowed, NoRoute
@@ -244,17 +245,6 @@ def login_redirect(
     return Answer(status, fields, b"", UNAUTHENTICATED)
 
 
-def is_navigation(head: RequestHead) -> bool:
-    """Return whether a browser is about to show the answer as a page.
-
-    Its own word for it counts (Fetch Metadata, `Sec-Fetch-Mode`), else whether it asks for HTML.
-    """
-    if head.method not in ("GET", "HEAD"):
-        return False
-    mode = head.field("sec-fetch-mode")
-    return mode == "navigate" if mode else _accepts(head, "text/html") > 0
-
-
 def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
     verdict: Challenge,
     route: Route,
@@ -310,7 +300,7 @@ def _answer(  # noqa: PLR0913 - every part of an answer has a name here
     close: bool = False,
 ) -> Answer:
     words = words or _ERRORS[code]
-    if head is not None and 0 < _accepts(head, "text/html") >= _accepts(head, "application/json"):
+    if head is not None and wants_page(head):
         page = Page(words.status, words.heading, words.detail, links, request_id)
         body, policy = render_page(page)
         kind = (("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", policy))
@@ -340,26 +330,3 @@ def _fixed_fields(code: str) -> tuple[tuple[str, str], ...]:
         # Not `no-referrer`: a form would then say `Origin: null`, which the sign-out must refuse.
         ("Referrer-Policy", "same-origin"),
     )
-
-
-def _accepts(head: RequestHead, media_type: str) -> float:
-    """Return the weight that the client gives *media_type* by name (RFC 9110 12.5.1), else 0.
-
-    Ranges (`*/*`) do not count: programs send them, and no browser relies on them for pages.
-    """
-    for value in head.by_name.get("accept", ()):
-        for item in value.lower().split(","):
-            name, *parameters = (part.strip() for part in item.split(";"))
-            if name == media_type:
-                return _weight(parameters)
-    return 0.0
-
-
-def _weight(parameters: list[str]) -> float:
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                return float(parameter[2:])
-            except ValueError:
-                return 0.0
-    return 1.0

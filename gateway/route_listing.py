@@ -1,7 +1,8 @@
 """The route table as `doorward routes` prints it."""
 
 from config.model import AccessRule
-from gateway.routing import CompiledRoute, RouteTable
+from gateway.precedence import CompiledRoute
+from gateway.routing import RouteTable
 
 _TITLES = ("METHODS", "HOSTS", "PATH", "ACCESS", "UPSTREAM", "ROUTE", "LINE")
 

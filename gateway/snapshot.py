@@ -11,8 +11,9 @@ from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route
 from config.problem import Problem
 from gateway.fields import FieldRules
+from gateway.precedence import CompiledRoute, compile_route
 from gateway.route_tests import failed_tests
-from gateway.routing import CompiledRoute, RouteTable, compile_route
+from gateway.routing import RouteTable
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):

@@ -14,15 +14,16 @@ from config.model import AccessRule, Endpoint, Limits, Login, Match, Route, Upst
 from gateway.answer import Answer
 from gateway.forwarded import Client
 from gateway.head import RequestHead
+from gateway.navigation import is_navigation
 from gateway.outcome import Outcome, Unavailable, Verdict
+from gateway.precedence import compile_route
 from gateway.reading import read_request_head
 from gateway.responses import (
     answer_bad_request,
     answer_error,
     answer_outcome,
-    is_navigation,
 )
-from gateway.routing import ENCODED_SLASH, NO_ROUTE, Matched, MethodNotAllowed, compile_route
+from gateway.routing import ENCODED_SLASH, NO_ROUTE, Matched, MethodNotAllowed
 
 ORIGINS = Origins(
     public="http://127.0.0.1:8080",

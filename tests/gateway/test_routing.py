@@ -11,21 +11,16 @@ from hypothesis import strategies as st
 
 from auth.policy import compile_rule
 from config.model import AccessRule, Endpoint, Match, Route, Upstream
-from gateway.routing import (
+from gateway.precedence import (
     CompiledRoute,
-    EncodedSlash,
-    Matched,
-    MethodNotAllowed,
-    NoRoute,
-    RouteTable,
     compile_route,
     fits_host,
     fits_method,
     fits_path,
     fitting_hosts,
-    is_own,
     precedence,
 )
+from gateway.routing import EncodedSlash, Matched, MethodNotAllowed, NoRoute, RouteTable, is_own
 
 PUBLIC = AccessRule("public")
 POLICY = compile_rule(PUBLIC)
