@@ -94,6 +94,7 @@ class RedisSessionStore:
         self.is_revoked = self._reader.is_revoked
         self.follow = self._reader.follow
         self.unfollow = self._reader.unfollow
+        self.lag = self._reader.lag
         self.wall = time.time
 
     async def connect(self) -> None:

@@ -1,0 +1,113 @@
+import pytest
+
+from auth.io.session_cache import Entry, SessionCache
+from auth.revocation import Epoch
+from auth.session import SessionRecord
+
+RECORD = SessionRecord(1, "u1", 100.0, 1000.0)
+
+
+def cache_with(*names: str, sessions: int = 100) -> SessionCache:
+    cache = SessionCache(sessions=sessions, others=3)
+    cache.lease_until = 10.0
+    for name in names:
+        cache.keep(cache.sessions, name, Entry(RECORD))
+    return cache
+
+
+def test_a_verdict_is_used_under_a_live_lease_only() -> None:
+    cache = cache_with("a")
+    assert cache.live(cache.sessions, "a", 9.99) is not None
+    assert cache.live(cache.sessions, "a", 10.0) is None
+
+
+def test_a_verdict_is_used_up_to_its_deadline_only() -> None:
+    cache = cache_with()
+    cache.keep(cache.sessions, "a", Entry(RECORD, deadline=5.0))
+    assert cache.live(cache.sessions, "a", 4.99) is not None
+    assert cache.live(cache.sessions, "a", 5.0) is None
+
+
+def test_a_dropped_name_is_forgotten_and_so_is_its_ticket() -> None:
+    cache = cache_with("a", "b")
+    cache.flights["a"] = object()
+    assert cache.drop("a") is True
+    assert cache.drop("a") is False
+    assert "a" not in cache.flights
+    assert list(cache.sessions) == ["b"]
+
+
+def test_an_epoch_drops_what_depends_on_it_and_nothing_else() -> None:
+    cache = cache_with()
+    for name, epoch in (("a", "e1"), ("b", "e2"), ("c", "e1")):
+        cache.epochs[epoch] = Epoch(1)
+        cache.keep(cache.sessions, name, Entry(RECORD, epochs=(epoch,)))
+    cache.keep(cache.tokens, "t", Entry(verdict=False, epochs=("e1",)))
+    assert sorted(cache.drop_epoch("e1")) == ["a", "c"]
+    assert list(cache.sessions) == ["b"]
+    assert not cache.tokens
+    assert list(cache.epochs) == ["e2"]
+
+
+def test_an_epoch_is_kept_as_long_as_something_depends_on_it() -> None:
+    cache = cache_with()
+    cache.epochs["e"] = Epoch(1)
+    for name in ("a", "b"):
+        cache.keep(cache.sessions, name, Entry(RECORD, epochs=("e",)))
+    cache.drop("a")
+    cache.release("e")
+    assert cache.epoch("e", 1.0) == Epoch(1)
+    cache.drop("b")
+    assert cache.epoch("e", 1.0) is None
+    assert not cache._dependents
+
+
+def test_an_epoch_is_known_under_a_live_lease_only() -> None:
+    cache = cache_with()
+    cache.epochs["e"] = Epoch(1)
+    assert cache.epoch("e", 10.0) is None
+
+
+def test_what_is_used_stays_when_a_flood_of_others_comes() -> None:
+    cache = cache_with("hot", sessions=10)
+    for number in range(1000):
+        assert cache.live(cache.sessions, "hot", 1.0) is not None
+        cache.keep(cache.sessions, f"once {number}", Entry(RECORD))
+    assert "hot" in cache.sessions
+    assert len(cache.sessions) == 10
+    assert cache.evictions == 991
+
+
+def test_eviction_ends_when_everything_is_in_use() -> None:
+    cache = cache_with(*"abc", sessions=3)
+    for name in "abc":
+        cache.live(cache.sessions, name, 1.0)
+    cache.keep(cache.sessions, "d", Entry(RECORD))
+    assert len(cache.sessions) == 3
+
+
+def test_guessed_cookies_push_out_no_session() -> None:
+    cache = cache_with("a")
+    for number in range(50):
+        cache.keep(cache.absences, str(number), Entry("session_unknown"))
+    assert "a" in cache.sessions
+    assert len(cache.absences) == 3
+
+
+@pytest.mark.parametrize("before", ["sessions", "absences"])
+def test_a_name_has_one_verdict(before: str) -> None:
+    cache = cache_with()
+    cache.keep(getattr(cache, before), "a", Entry("x"))
+    cache.keep(cache.sessions, "a", Entry(RECORD))
+    assert not cache.absences
+    assert cache.sessions["a"].verdict is RECORD
+
+
+def test_clearing_forgets_everything_and_every_ticket() -> None:
+    cache = cache_with("a")
+    cache.epochs["e"] = Epoch(1)
+    cache.flights["b"] = object()
+    cache.clear()
+    assert not cache.sessions
+    assert not cache.epochs
+    assert not cache.flights
