@@ -51,7 +51,6 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
     problems += table.ambiguities
     if problems:
         return sorted(problems)
-    cookie_names = (configuration.session.cookie_name,)
     snapshot = Snapshot(
         configuration=configuration,
         generation=generation,

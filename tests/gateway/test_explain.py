@@ -44,6 +44,17 @@ def test_what_goes_upstream_is_the_very_request_with_the_identity() -> None:
     assert explanation.route.endpoints == ["http://127.0.0.1:9002"]
 
 
+@pytest.mark.parametrize("issuers", [True, False], ids=["issuers", "no-issuers"])
+def test_a_bearer_token_goes_upstream_only_when_it_is_not_for_us(*, issuers: bool) -> None:
+    tokens = "tokens: [{issuer: 'https://idp.example', audience: [api], algorithms: [ES256]}]\n"
+    text = BASE + (tokens if issuers else "")
+    text += "routes:\n  - {id: a, match: {path: /a}, upstream: notes, access: public}\n"
+    fields = (("Authorization", "Bearer abc"), ("Cookie", "doorward=secret; other=1"))
+    sent = explain(snapshot_of(text), "GET", "/a", caller=ABSENT, fields=fields).upstream_request
+    assert ("Authorization: Bearer abc" in sent) is not issuers
+    assert "Cookie: other=1" in sent
+
+
 ACCESS = [
     ("editor", "/users/u2/video/7", [True, True, True, True, True]),
     ("admin", "/users/u2/video/7", [True, True, True, True, False]),
