@@ -15,7 +15,7 @@ from config.validation import Report, shown, suggestion
 
 MINIMUM_TOKEN_LENGTH: Final = 16
 """Characters of an admin token on an address that others can reach."""
-_MAXIMUM_SUGGESTIONS: Final = 100
+_MAXIMUM_SUGGESTIONS: Final = 20
 """Each looks at every name there is; a file with more wrong names has another trouble."""
 
 

@@ -33,7 +33,7 @@ def path_pattern(value: str) -> str:
             raise ValueError(f"{{{parameter[1]}}} stands twice; give each segment its own name")
         else:
             names.add(parameter[1])
-    _check_doubles(body)
+    _check_doubles(value)
     if (value + "/").startswith(f"/{RESERVED_SEGMENT}/"):
         raise ValueError(f"/{RESERVED_SEGMENT} belongs to the gateway itself")
     return value

@@ -128,7 +128,7 @@ def _compile_type(
     bool_too = "boolean" in types or not types
     expected = schema.get("title") or " or ".join(_CALLED[each] for each in types)
     only = checks[0] if len(checks) == 1 else None
-    wants_text = types == ("string",) and "format" not in schema
+    wants_text = types == ("string",) and schema.keys().isdisjoint({"enum", "format"})
     hidden = schema.get("writeOnly", False)
     choices = f"one of {_choices(schema['enum'])}" if "enum" in schema else expected
 

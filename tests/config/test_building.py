@@ -1,0 +1,290 @@
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from config.model import (
+    AccessRule,
+    Address,
+    Assertion,
+    Certificate,
+    Endpoint,
+    HealthCheck,
+    Limits,
+    Match,
+    Provider,
+    Route,
+    RouteTest,
+    Secret,
+    Timeouts,
+    TokenIssuer,
+    Upstream,
+)
+from tests.config.reading_support import MINIMAL, configuration, place_of
+
+
+def with_route(more: str) -> Route:
+    return configuration(MINIMAL + more).routes[0]
+
+
+def test_the_smallest_file_gets_every_default() -> None:
+    loaded = configuration(MINIMAL)
+    assert loaded.server.listen == Address("127.0.0.1", 8080)
+    assert loaded.server.public_url == "http://127.0.0.1:8080"
+    assert loaded.server.workers == 1
+    assert loaded.server.trusted_proxies == ()
+    assert loaded.server.limits == Limits()
+    assert loaded.admin.listen == Address("127.0.0.1", 8081)
+    assert loaded.admin.token is None
+    assert loaded.store.url == Secret("embedded")
+    assert (loaded.session.cookie_name, loaded.session.secure) == ("doorward", False)
+    assert loaded.login.url == "/.doorward/login"
+    assert loaded.tokens == ()
+    assert loaded.tests == ()
+    assert loaded.identity.assertion == Assertion(issuer="http://127.0.0.1:8080")
+    assert loaded.upstreams == {"notes": Upstream("notes", (Endpoint("http", "127.0.0.1", 9001),))}
+
+
+def test_the_server_is_read_in_full() -> None:
+    server = configuration(
+        MINIMAL
+        + """\
+server:
+  listen: '[::1]:9000'
+  public_url: https://App.example.com:443/
+  workers: auto
+  trusted_proxies: [10.0.0.0/8, '::1']
+  tls: {certificates: [{cert_file: a.pem, key_file: /keys/a.key}]}
+  limits: {head: 64KiB, body: 1GiB, head_timeout: 500ms, idle_timeout: 2m, connections: 5}
+"""
+    ).server
+    assert server.listen == Address("::1", 9000)
+    assert server.public_url == "https://app.example.com"
+    assert server.workers == 0
+    assert server.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert server.certificates == (Certificate("/etc/doorward/a.pem", "/keys/a.key"),)
+    assert server.limits == Limits(65_536, 1024**3, 0.5, 120.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("server", "name", "secure"),
+    [
+        ("{public_url: 'http://a'}", "door", False),
+        ("{public_url: 'https://a'}", "__Host-door", True),
+        ("{tls: {certificates: [{cert_file: a, key_file: b}]}}", "__Host-door", True),
+    ],
+)
+def test_https_decides_how_the_cookie_is_named_and_sent(
+    server: str, name: str, *, secure: bool
+) -> None:
+    session = configuration(
+        f"{MINIMAL}server: {server}\nsession: {{cookie: {{name: door, same_site: strict}}}}\n"
+    ).session
+    assert (session.cookie_name, session.secure) == (name, secure)
+    assert session.same_site == "strict"
+
+
+def test_a_provider_is_read_in_full_and_labelled_with_its_id() -> None:
+    login = configuration(
+        MINIMAL
+        + """\
+login:
+  url: https://login.example.com/in
+  return_parameter: rd
+  accounts: false
+  providers:
+    - {id: a, issuer: 'https://a.example', client_id: c}
+    - id: b
+      label: B
+      issuer: http://127.0.0.1:9/b
+      client_id: c
+      client_secret: s
+      scopes: [openid]
+      claims: {roles: groups}
+"""
+    ).login
+    assert (login.url, login.return_parameter) == ("https://login.example.com/in", "rd")
+    assert login.accounts is False
+    assert login.providers == (
+        Provider("a", "a", "https://a.example", "c"),
+        Provider(
+            "b", "B", "http://127.0.0.1:9/b", "c", Secret("s"), ("openid",), {"roles": "groups"}
+        ),
+    )
+
+
+def test_a_token_issuer_is_read_in_full() -> None:
+    tokens = configuration(
+        MINIMAL
+        + """\
+tokens:
+  - {issuer: 'https://i.example', audience: [api]}
+  - issuer: urn:me
+    audience: [a, b]
+    algorithms: [EdDSA]
+    jwks_file: keys/jwks.json
+    strict_audience: false
+    claims: {tenant: org.id}
+"""
+    ).tokens
+    assert tokens == (
+        TokenIssuer("https://i.example", ("api",), ("ES256", "RS256")),
+        TokenIssuer(
+            "urn:me",
+            ("a", "b"),
+            ("EdDSA",),
+            jwks_file="/etc/doorward/keys/jwks.json",
+            claims={"tenant": "org.id"},
+            strict_audience=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("identity", "fields"),
+    [
+        (
+            "{}",
+            ["X-Auth-Subject", "X-Auth-Tenant", "X-Auth-Roles", "X-Auth-Scopes", "X-Auth-Method"],
+        ),
+        (
+            "{include: [groups, name]}",
+            [
+                "X-Auth-Subject",
+                "X-Auth-Tenant",
+                "X-Auth-Roles",
+                "X-Auth-Scopes",
+                "X-Auth-Method",
+                "X-Auth-Name",
+                "X-Auth-Groups",
+            ],
+        ),
+        ("{headers: remote-user}", ["Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"]),
+        ("{headers: {X-My-User: subject}}", ["X-My-User"]),
+    ],
+)
+def test_identity_fields_come_from_a_preset_or_a_mapping(identity: str, fields: list[str]) -> None:
+    headers = configuration(f"{MINIMAL}identity: {identity}\n").identity
+    assert [name for name, _ in headers.fields] == fields
+
+
+def test_the_assertion_is_read_in_full() -> None:
+    identity = "{assertion: {header: X-Who, ttl: 30s, issuer: 'https://me'}}"
+    assert configuration(f"{MINIMAL}identity: {identity}\n").identity.assertion == Assertion(
+        "X-Who", 30.0, "https://me"
+    )
+
+
+def test_an_upstream_is_read_in_full() -> None:
+    upstream = """\
+  video:
+    endpoints: [https://a.example/base/, unix:/run/v.sock]
+    balance: round_robin
+    health: {path: '/healthz?deep', interval: 1s}
+    timeouts: {connect: 1s, response: 2s, idle: 3s}
+    on_logout: /ended
+"""
+    text = MINIMAL.replace("routes:", upstream + "routes:")
+    assert configuration(text).upstreams["video"] == Upstream(
+        "video",
+        (Endpoint("https", "a.example", 443, "/base"), Endpoint("unix", "/run/v.sock")),
+        "round_robin",
+        HealthCheck("/healthz?deep", 1.0),
+        Timeouts(1.0, 2.0, 3.0),
+        "/ended",
+    )
+
+
+def test_a_route_is_read_in_full_with_its_places() -> None:
+    text = """\
+version: 1
+upstreams: {notes: 'http://a'}
+routes:
+  - id: r
+    match: {path: "/u/{user}/*", hosts: [A.example, '*.B.example', '::1'], methods: [GET, POST]}
+    upstream: notes
+    rewrite: {strip_prefix: /u, add_prefix: /v}
+    allow_encoded_slash: true
+    unauthenticated: 401
+    on_store_outage: {serve_cached: 60s}
+    access:
+      roles: [a, b]
+      scopes: [s]
+      groups: [g]
+      tenants: [t]
+      when: 'identity.subject == request.params.user'
+"""
+    assert configuration(text).routes == (
+        Route(
+            "r",
+            Match("/u/{user}/*", ("a.example", "*.b.example", "::1"), ("GET", "POST")),
+            "notes",
+            AccessRule(
+                "signed-in",
+                frozenset({"a", "b"}),
+                frozenset({"s"}),
+                frozenset({"g"}),
+                frozenset({"t"}),
+                "identity.subject == request.params.user",
+            ),
+            strip_prefix="/u",
+            add_prefix="/v",
+            allow_encoded_slash=True,
+            unauthenticated="401",
+            serve_cached=60.0,
+            line=4,
+            column=5,
+            place_of_path=place_of(text, "/u/{user}"),
+            place_of_when=place_of(text, "identity.subject =="),
+        ),
+    )
+
+
+@pytest.mark.parametrize("level", ["public", "optional", "signed-in"])
+def test_an_access_level_stands_alone(level: str) -> None:
+    text = MINIMAL.replace("signed-in", level)
+    assert configuration(text).routes[0].access == AccessRule(level)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "value"),
+    [
+        ("    unauthenticated: '401'\n", "unauthenticated", "401"),
+        ("    unauthenticated: redirect\n", "unauthenticated", "redirect"),
+        ("    on_store_outage: deny\n", "serve_cached", 0.0),
+        ("    on_store_outage:\n      serve_cached: 2m\n", "serve_cached", 120.0),
+    ],
+)
+def test_a_route_option_has_its_forms(more: str, field: str, value: Any) -> None:
+    assert getattr(with_route(more), field) == value
+
+
+def test_a_route_test_is_read_in_full() -> None:
+    text = MINIMAL + (
+        "tests:\n"
+        "  - request: POST https://a.example/notes?x\n"
+        "    as: {subject: u, roles: [r], groups: [g], scopes: [s], tenant: t,"
+        " claims: {a: {b: [1]}}}\n"
+        "    headers: {Accept: text/html}\n"
+        "    expect: not-found\n"
+        "  - {request: GET /notes, expect: challenge}\n"
+    )
+    full, short = configuration(text).tests
+    assert full == RouteTest(
+        "POST",
+        "https://a.example/notes?x",
+        "not-found",
+        "u",
+        ("r",),
+        ("g",),
+        ("s",),
+        "t",
+        {"a": {"b": [1]}},
+        (("Accept", "text/html"),),
+        10,
+        5,
+    )
+    claims: Any = full.claims
+    assert type(claims) is type(claims["a"]) is dict
+    assert type(claims["a"]["b"]) is list
+    assert short == RouteTest("GET", "/notes", "challenge", line=14, column=5)

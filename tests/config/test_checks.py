@@ -1,0 +1,183 @@
+import time
+
+import pytest
+
+from config.checks import find_conflicts, public_origin
+from config.document import read_document
+from tests.config.reading_support import MINIMAL, ROUTE, place_of, problems
+
+HTTPS = "server: {public_url: https://a.example}\n"
+
+
+@pytest.mark.parametrize(
+    ("added", "at", "part"),
+    [
+        ("server: {listen: '0.0.0.0:8080'}", "'0.0.0.0:8080'", "public_url is needed"),
+        ("server: {listen: '[::]:80'}", "'[::]:80'", "public_url is needed"),
+        ("server: {listen: 127.0.0.1:9}\nadmin: {listen: 127.0.0.1:9 }", "127.0.0.1:9 }", "own"),
+        ("admin: {token: 'a b'}", "'a b'", "without spaces"),
+        (
+            "admin: {listen: '10.0.0.1:9', token: '123456789012345'}",
+            "'123456789012345'",
+            "at least 16",
+        ),
+        ("session: {idle_timeout: 2d}", "2d", "not be longer"),
+        ("session: {absolute_timeout: 29m}", "29m", "not be longer"),
+        ("session: {idle_timeout: 3h, absolute_timeout: 2h}", "3h", "not be longer"),
+        ("session: {idle_timeout: 1s, lease: 1000ms}", "1000ms", "shorter"),
+        ("session: {lease: 49ms}", "49ms", "between 50ms and 10s"),
+        ("session: {lease: 11s}", "11s", "between 50ms and 10s"),
+        ("session: {cookie: {same_site: none}}", "none", "only with https"),
+        ("session: {cookie: {name: __Host-x}}", "__Host-x", "leave the prefix out"),
+        ("login: {url: /.doorward/me}", "/.doorward/me", "there is only"),
+        ("login: {url: //evil.example}", "//evil.example", "empty segment"),
+        (
+            "login: {providers: [{id: a, issuer: 'https://i', client_id: c, scopes: [email]}]}",
+            "[email]",
+            "openid",
+        ),
+        (
+            (
+                "login:\n  providers:\n  - {id: a, issuer: 'https://i', client_id: c}\n"
+                "  - {id: a , issuer: 'https://i', client_id: c}"
+            ),
+            "a , issuer",
+            "line 11 too",
+        ),
+        ("tokens: [{issuer: i, audience: [a]}]", "{issuer: i,", "give jwks_uri or jwks_file"),
+        ("tokens: [{issuer: 'http://i.example', audience: [a]}]", "{issuer: 'h", "must be https"),
+        (
+            "tokens: [{issuer: i, audience: [a], jwks_file: f, jwks_uri: 'https://i'}]",
+            "f,",
+            "one of",
+        ),
+        (
+            (
+                "tokens:\n- {issuer: i, audience: [a], jwks_file: f}\n"
+                "- {issuer: i , audience: [a], jwks_file: g}"
+            ),
+            "i , aud",
+            "line 10 too",
+        ),
+        (
+            "tokens: [{issuer: i, audience: [a], jwks_file: f, algorithms: [none]}]",
+            "none]",
+            "ES256",
+        ),
+        (
+            "tokens: [{issuer: i, audience: [a], jwks_file: f, algorithms: [HS256]}]",
+            "HS256",
+            "ES256",
+        ),
+        ("identity: {headers: remote-user, include: [name]}", "[name]", "standard only"),
+        ("identity: {headers: {X-A: subject}, include: [name]}", "[name]", "standard only"),
+        ("identity: {headers: {X-A: subject, x-a: name}}", "x-a:", "same to backends"),
+        ("identity: {headers: {X-Auth-Assertion: subject}}", "{X-Auth", "carries the assertion"),
+        (
+            "identity: {headers: {X-A: subject}, assertion: {header: x-A}}",
+            "x-A}",
+            "same to backends",
+        ),
+        ("identity: {assertion: {header: X-Auth-Subject}}", "X-Auth-Subject", "same to backends"),
+        ("identity: {headers: {X_A: subject}}", "X_A", "letters, digits and -"),
+        ("identity: {headers: {Cookie: subject}}", "Cookie", "the gateway itself"),
+        ("identity: {headers: {X-Forwarded-For: subject}}", "X-Forwarded", "the gateway itself"),
+    ],
+)
+def test_values_that_do_not_go_together_are_told(added: str, at: str, part: str) -> None:
+    text = f"{MINIMAL}{added}\n"
+    (problem,) = problems(text)
+    assert (problem.line, problem.column) == place_of(text, at)
+    assert part in problem.message
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "server: {listen: '0.0.0.0:80', public_url: 'https://a'}",
+        "server: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}",
+        "admin: {listen: '127.0.0.1:9', token: short}",
+        "admin: {listen: '10.0.0.1:9', token: '1234567890123456'}",
+        "admin: {listen: '10.0.0.1:9', token: ''}",
+        "session: {idle_timeout: 12h}",
+        "session: {cookie: {same_site: none}}\n" + HTTPS,
+        "login: {url: /.doorward/login}",
+        "login: {url: /sign-in}",
+        "tokens: [{issuer: 'http://localhost:9', audience: [a]}]",
+        "identity: {include: [name, email, groups]}",
+        "identity: {headers: {X-Auth-Assertion: subject}, assertion: {header: X-Other}}",
+        "identity: {headers: x-forwarded-user}",
+    ],
+)
+def test_values_that_go_together_are_no_problem(added: str) -> None:
+    assert find_conflicts(read_document(f"{MINIMAL}{added}\n").root) == []
+
+
+def test_an_upstream_that_does_not_exist_is_told_with_the_near_name() -> None:
+    text = MINIMAL.replace("upstream: notes", "upstream: ntoes")
+    (problem,) = problems(text)
+    assert problem.message == 'there is no upstream "ntoes"; did you mean "notes"?'
+    assert (problem.line, problem.column) == place_of(text, "ntoes")
+
+
+def test_two_routes_of_one_id_are_told() -> None:
+    text = MINIMAL + ROUTE % ("notes", "/other")
+    (problem,) = problems(text)
+    assert (problem.line, problem.column) == place_of(text, "notes, match")
+    assert problem.message == 'the route id "notes" stands on line 5 too'
+
+
+@pytest.mark.parametrize(
+    ("path", "stripped"),
+    [
+        ("/users/*", "/user"),
+        ("/users", "/users/x"),
+        ("/{a}/b", "/a"),
+        ("/*", "/a"),
+        ("/a%20b", "/a"),
+    ],
+)
+def test_a_prefix_that_the_path_does_not_begin_with_is_told(path: str, stripped: str) -> None:
+    text = MINIMAL.replace("/notes/*", f"'{path}'") + f"    rewrite: {{strip_prefix: {stripped}}}\n"
+    (problem,) = problems(text)
+    assert "does not begin with it" in problem.message
+
+
+@pytest.mark.parametrize("access", ["{}", "{roles: []}", "{roles: [], scopes: [], groups: []}"])
+def test_an_access_rule_that_asks_for_nothing_is_told(access: str) -> None:
+    text = MINIMAL.replace("signed-in", access)
+    (problem,) = problems(text)
+    assert (problem.line, problem.column) == place_of(text, access)
+    assert "asks for nothing" in problem.message
+
+
+def test_a_route_without_access_does_not_load() -> None:
+    (problem,) = problems(MINIMAL.replace("    access: signed-in\n", ""))
+    assert problem.message == 'the key "access" is missing in routes[]'
+
+
+@pytest.mark.parametrize("access", ["", "~", "null", "[]", "yes", "Public", "true"])
+def test_an_access_of_another_form_does_not_load(access: str) -> None:
+    (problem,) = problems(MINIMAL.replace("signed-in", access))
+    assert problem.line == 8
+
+
+def test_thousands_of_wrong_names_are_told_in_a_few_seconds() -> None:
+    upstreams = "".join(f"  upstream-{n}: http://127.0.0.1:1\n" for n in range(2000))
+    routes = "".join(
+        f"  - {{id: r{n}, match: {{path: /{n}}}, upstream: upstraem-{n}, access: public}}\n"
+        for n in range(2000)
+    )
+    begun = time.perf_counter()
+    found = problems(f"version: 1\nupstreams:\n{upstreams}routes:\n{routes}")
+    assert len(found) == 2000
+    assert found[0].message == 'there is no upstream "upstraem-0"; did you mean "upstream-0"?'
+    assert time.perf_counter() - begun < 20
+
+
+def test_the_public_origin_is_given_or_follows_from_the_address() -> None:
+    assert public_origin(read_document(HTTPS).root) == "https://a.example"
+    assert (
+        public_origin(read_document("server: {listen: 127.0.0.1:5}").root) == "http://127.0.0.1:5"
+    )
+    assert public_origin(read_document("server: {tls: {}}").root) == "https://127.0.0.1:8080"

@@ -1,0 +1,167 @@
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config.model import Configuration
+from tests.config.reading_support import (
+    MINIMAL,
+    ROOT,
+    configuration,
+    place_of,
+    problems,
+    read,
+)
+
+EXAMPLE = (Path(__file__).parent / "example.yaml").read_text()
+ENVIRONMENT = {"DOORWARD_ADMIN_TOKEN": "a-token", "OIDC_SECRET": "s3cr3t-of-the-provider"}
+
+
+def test_the_documented_example_loads_word_for_word() -> None:
+    loaded = configuration(EXAMPLE, ENVIRONMENT)
+    assert [route.id for route in loaded.routes] == ["front-page", "notes", "video-of-a-user"]
+    assert loaded.routes[2].match.path == "/users/{user}/video/*"
+    assert loaded.admin.token is not None
+    assert loaded.admin.token.value == "a-token"
+    assert loaded.login.providers[0].client_secret is not None
+    assert len(loaded.tests) == 3
+
+
+def test_no_secret_shows_in_a_configuration() -> None:
+    text = EXAMPLE.replace("url: embedded", "url: redis://user:pa55word@h:1/0")
+    shown = repr(configuration(text, ENVIRONMENT))
+    assert not [each for each in (*ENVIRONMENT.values(), "pa55word") if each in shown]
+
+
+MISTAKES = """\
+version: 2
+server: {listen: 8080, worker: 3, limits: {head: 3KB}}
+sesion: {}
+upstreams:
+  notes: htp://127.0.0.1
+  notes: http://127.0.0.1:1
+routes:
+  - id: first
+    match: {path: /a/{x}/{x}, methods: [get], hosts: ["A.com:80"]}
+    upstream: ntoes
+    acess: public
+  - id: first
+    match: {path: //b}
+    upstream: notes
+    access: {roles: []}
+    on_store_outage: {serve_cached: 9}
+    unauthenticated: 402
+tests:
+  - {request: GET, as: {}, expect: alow}
+  - 5
+"""
+
+
+def test_every_mistake_is_told_at_once_and_in_order() -> None:
+    found = problems(MISTAKES)
+    assert [(each.line, each.column) for each in found] == [
+        (1, 10), (2, 18), (2, 24), (2, 50), (3, 1), (5, 10), (6, 3), (8, 5), (9, 19), (9, 41),
+        (9, 55), (10, 15), (11, 5), (12, 9), (13, 19), (15, 13), (16, 37), (17, 22), (19, 15),
+        (19, 24), (19, 36), (20, 5),
+    ]  # fmt: skip
+    assert found == sorted(found)
+    hints = [each.message.rpartition("did you mean ")[1:] for each in found]
+    assert [near for mean, near in hints if mean] == [
+        *('"workers"?', '"session"?', '"notes"?', '"access"?', '"allow"?')
+    ]
+
+
+def test_a_missing_variable_is_one_problem_and_no_malformed_value_too() -> None:
+    text = MINIMAL + "admin: {listen: '${WHERE}'}\nsession: {lease: 'x${LEASE}'}\n"
+    found = problems(text)
+    assert [each.message[:41] for each in found] == [
+        "the environment variable WHERE is not set",
+        "the environment variable LEASE is not set",
+    ]
+    assert (found[1].line, found[1].column) == place_of(text, "${LEASE}")
+
+
+def test_a_secret_that_does_not_fit_is_told_without_it() -> None:
+    text = MINIMAL + "store: {url: '${S}'}\nserver: {listen: '${S}'}\nsession: {lease: '${S}'}\n"
+    found = problems(text, {"S": "pa55word"})
+    assert len(found) == 3
+    assert not [each for each in found if "pa55word" in each.message]
+    typed = problems(MINIMAL + "store: {url: 'pa55word'}\nadmin: {token: 5512}\n")
+    assert not [each for each in typed if "pa55word" in each.message or "5512" in each.message]
+
+
+def test_values_of_variables_fit_numbers_and_truth_values_too() -> None:
+    text = MINIMAL + (
+        "server: {workers: '${N}', limits: {body: '${B}', connections: '${N}'}}\n"
+        "login: {accounts: '${A}'}\n"
+    )
+    loaded = configuration(text, {"N": "3", "B": "1GiB", "A": "false"})
+    assert loaded.server.workers == loaded.server.limits.connections == 3
+    assert loaded.server.limits.body == 1024**3
+    assert loaded.login.accounts is False
+
+
+def test_an_empty_admin_token_closes_the_api() -> None:
+    text = MINIMAL + "admin:\n  token: ${TOKEN:-}\n"
+    assert configuration(text).admin.token is None
+    assert configuration(text, {"TOKEN": "x"}).admin.token is not None
+
+
+def test_ten_thousand_routes_load_in_a_few_seconds() -> None:
+    routes = "".join(
+        f"  - id: r{n}\n    match: {{hosts: [h{n % 50}.example.com], path: /u/{{user}}/v{n}/*}}\n"
+        f"    upstream: notes\n"
+        f"    access:\n      roles: [a, b]\n      when: identity.tenant == 'x'\n"
+        for n in range(10_000)
+    )
+    begun = time.perf_counter()
+    loaded = configuration(MINIMAL + routes)
+    taken = time.perf_counter() - begun
+    assert len(loaded.routes) == 10_001
+    # 1.5 s on a core of its own; a general validator alone would take as much again and more.
+    assert taken < 15
+
+
+def test_the_route_file_of_the_demonstration_needs_no_variable() -> None:
+    loaded = configuration((ROOT / "routes.yaml").read_text())
+    assert loaded.admin.token is None
+    assert str(loaded.server.listen) == "127.0.0.1:8080"
+    assert str(loaded.admin.listen) == "127.0.0.1:8081"
+    assert {route.id: route.access.level for route in loaded.routes}["notes"] == "signed-in"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(EXAMPLE)),
+            st.integers(0, 20),
+            st.one_of(
+                st.text(max_size=4),
+                st.sampled_from([*"{}[]'\"*&", ": ", "\n- ", "\n  ", "|\n", "${"]),
+            ),
+        ),
+        max_size=5,
+    )
+)
+def test_no_change_to_a_file_makes_reading_raise(edits: list[tuple[int, int, str]]) -> None:
+    text = EXAMPLE
+    for start, length, put in edits:
+        text = text[:start] + put + text[start + length :]
+    result = read(text, ENVIRONMENT)
+    if isinstance(result, Configuration):
+        return
+    lines = text.count("\n") + 1
+    for problem in result:
+        assert 1 <= problem.line <= lines + 1
+        assert problem.column >= 1
+        assert re.fullmatch(r"[^\n]+", problem.message)
+        assert ENVIRONMENT["OIDC_SECRET"] not in problem.message
+
+
+@pytest.mark.parametrize("text", ["", "5", "[]", "text", "{}", "~", "version: 1"])
+def test_what_is_no_route_file_is_told(text: str) -> None:
+    assert problems(text)
