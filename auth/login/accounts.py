@@ -15,7 +15,6 @@ import asyncio
 import os
 import sqlite3
 import time
-import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,11 +26,19 @@ import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from auth.login.account import (
+    MAX_LOGIN,
+    Account,
+    AccountError,
+    canonical_login,
+    checked_list,
+    checked_login,
+    checked_text,
+)
 from auth.login.passwords import check_new_password, decoy_hash, normalised
 from auth.ports import AuthUnavailable
 
-MAX_LOGIN = 256
-"""Characters of a login name; the longest e-mail address has 254 (RFC 5321 section 4.5.3.1)."""
+__all__ = ["Account", "AccountError", "Accounts", "SignInQueueFull"]
 
 _VERSION = 1
 _SCHEMA = """
@@ -71,37 +78,10 @@ _SET_DISABLED = (
 )
 
 
-class Account(msgspec.Struct, frozen=True):
-    """Somebody who can sign in. Times are epoch seconds."""
-
-    subject: str
-    """A GUID that never changes and is never used again; everything else may change."""
-    login: str
-    name: str
-    tenant: str
-    roles: tuple[str, ...]
-    groups: tuple[str, ...]
-    email: str
-    disabled: bool
-    revision: int
-    """Counts the changes after which earlier sign-ins no longer count."""
-    created_at: float
-    changed_at: float
-
-
-class AccountError(ValueError):
-    """What was asked for cannot be done; the message says why and what to do."""
-
-
 class SignInQueueFull(Exception):
     """More sign-ins are under way than this process takes on; `retry_after` is in seconds."""
 
     retry_after = 2
-
-
-def canonical_login(login: str) -> str:
-    """Return the form in which login names are compared: without case, and one per appearance."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", login).casefold()).strip()
 
 
 class Accounts:
@@ -201,17 +181,17 @@ class Accounts:
             AccountError: the name is taken or cannot be one, or a value has control characters.
             UnsuitablePassword: too short, too long, or the login name.
         """
-        login = _checked_login(login)
+        login = checked_login(login)
         check_new_password(password, login=login)
         now = self._clock()
         account = Account(
             subject=str(uuid.uuid4()),
             login=login,
-            name=_checked("name", name) or login,
-            tenant=_checked("tenant", tenant),
-            roles=_checked_list("role", roles),
-            groups=_checked_list("group", groups),
-            email=_checked("e-mail address", email),
+            name=checked_text("name", name) or login,
+            tenant=checked_text("tenant", tenant),
+            roles=checked_list("role", roles),
+            groups=checked_list("group", groups),
+            email=checked_text("e-mail address", email),
             disabled=False,
             revision=0,
             created_at=now,
@@ -333,30 +313,3 @@ def _account(row: tuple[object, ...]) -> Account:
 
 def _packed(values: tuple[str, ...]) -> str:
     return msgspec.json.encode(values).decode()
-
-
-def _checked_login(login: str) -> str:
-    login = login.strip()
-    if not login:
-        raise AccountError("the login name is empty")
-    if len(login) > MAX_LOGIN:
-        raise AccountError(f"the login name has more than {MAX_LOGIN} characters")
-    if not login.isprintable() or any(character.isspace() for character in login):
-        raise AccountError("the login name has spaces or control characters; leave them out")
-    return login
-
-
-def _checked(what: str, value: str) -> str:
-    value = value.strip()
-    if not value.isprintable():
-        raise AccountError(f"the {what} has control characters; leave them out")
-    return value
-
-
-def _checked_list(what: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Lists go upstream joined with commas, so a comma inside would be two (contract section 5)."""
-    checked = tuple(dict.fromkeys(filter(None, (_checked(what, value) for value in values))))
-    for value in checked:
-        if "," in value:
-            raise AccountError(f"the {what} {value!r} has a comma; leave it out")
-    return checked

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from auth.cookies import set_cookie
-from auth.login.accounts import MAX_LOGIN, Account, Accounts, SignInQueueFull
+from auth.login.account import MAX_LOGIN, Account
+from auth.login.accounts import Accounts, SignInQueueFull
 from auth.login.answers import LOGIN_PATH, Answers, Problem
 from auth.login.messages import LoginAnswer
 from auth.login.sign_out import live_session

@@ -19,7 +19,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from auth.login.accounts import canonical_login
+from auth.login.account import canonical_login
 from auth.ports import AuthUnavailable
 
 

@@ -11,13 +11,8 @@ from pathlib import Path
 import pytest
 from argon2 import Parameters, PasswordHasher, extract_parameters
 
-from auth.login.accounts import (
-    MAX_LOGIN,
-    AccountError,
-    Accounts,
-    SignInQueueFull,
-    canonical_login,
-)
+from auth.login.account import MAX_LOGIN
+from auth.login.accounts import AccountError, Accounts, SignInQueueFull
 from auth.login.passwords import MAX_BYTES, UnsuitablePassword
 from auth.ports import AuthUnavailable
 
@@ -113,11 +108,6 @@ def test_a_login_name_is_given_once(accounts: Accounts, again: str) -> None:
     with pytest.raises(AccountError, match="already an account"):
         accounts.add(again, PASSWORD)
     assert len(accounts.all()) == 1
-
-
-def test_canonical_names_stay_canonical() -> None:
-    for name in ("Straße", "İstanbul", "ǅ", "ﬁx", "\uff21da", "\u017f"):
-        assert canonical_login(canonical_login(name)) == canonical_login(name)
 
 
 @pytest.mark.parametrize("login", ["", "  ", "a b", "a\nb", "a\u200bb", "\x1b[2J", "x" * 257])

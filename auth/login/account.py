@@ -1,0 +1,70 @@
+"""An account as a value, and what may stand in one."""
+
+import unicodedata
+from collections.abc import Iterable
+
+import msgspec
+
+MAX_LOGIN = 256
+"""Characters of a login name; the longest e-mail address has 254 (RFC 5321 section 4.5.3.1)."""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Somebody who can sign in. Times are epoch seconds."""
+
+    subject: str
+    """A GUID that never changes and is never used again; everything else may change."""
+    login: str
+    name: str
+    tenant: str
+    roles: tuple[str, ...]
+    groups: tuple[str, ...]
+    email: str
+    disabled: bool
+    revision: int
+    """Counts the changes after which earlier sign-ins no longer count."""
+    created_at: float
+    changed_at: float
+
+
+class AccountError(ValueError):
+    """What was asked for cannot be done; the message says why and what to do."""
+
+
+def canonical_login(login: str) -> str:
+    """Return the form in which login names are compared: without case, and one per appearance."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", login).casefold()).strip()
+
+
+def checked_login(login: str) -> str:
+    """Return *login* without outer spaces; raise `AccountError` if it cannot be a login name."""
+    login = login.strip()
+    if not login:
+        raise AccountError("the login name is empty")
+    if len(login) > MAX_LOGIN:
+        raise AccountError(f"the login name has more than {MAX_LOGIN} characters")
+    if not login.isprintable() or any(character.isspace() for character in login):
+        raise AccountError("the login name has spaces or control characters; leave them out")
+    return login
+
+
+def checked_text(what: str, value: str) -> str:
+    """Return *value* without outer spaces; raise `AccountError` if it has control characters."""
+    value = value.strip()
+    if not value.isprintable():
+        raise AccountError(f"the {what} has control characters; leave them out")
+    return value
+
+
+def checked_list(what: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return *values* without the empty and repeated ones.
+
+    Raises:
+        AccountError: a value has control characters, or a comma: upstreams get lists joined with
+            commas, and would read two.
+    """
+    checked = tuple(dict.fromkeys(filter(None, (checked_text(what, value) for value in values))))
+    for value in checked:
+        if "," in value:
+            raise AccountError(f"the {what} {value!r} has a comma; leave it out")
+    return checked

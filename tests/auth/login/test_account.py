@@ -1,0 +1,56 @@
+"""What may stand in an account."""
+
+import pytest
+
+from auth.login.account import (
+    AccountError,
+    canonical_login,
+    checked_list,
+    checked_login,
+    checked_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Ada", "ADA"), ("ada", " ada "), ("ada", "\uff41da"), ("stra\u00dfe", "STRASSE")],
+)
+def test_names_that_look_alike_to_a_person_are_one(one: str, other: str) -> None:
+    assert canonical_login(one) == canonical_login(other)
+
+
+def test_names_that_differ_are_two() -> None:
+    assert canonical_login("ada") != canonical_login("ad\u0430")  # a Cyrillic letter
+
+
+def test_canonical_names_stay_canonical() -> None:
+    for name in ("Straße", "İstanbul", "ǅ", "ﬁx", "\uff21da", "\u017f"):
+        assert canonical_login(canonical_login(name)) == canonical_login(name)
+
+
+@pytest.mark.parametrize("login", ["ada", "Ada.Lovelace+x@example.com", "\u0430\u0434\u0430"])
+def test_a_login_name_is_kept_as_it_was_written(login: str) -> None:
+    assert checked_login(f" {login} ") == login
+
+
+@pytest.mark.parametrize(
+    "login", ["", "  ", "a b", "a\u00a0b", "a\nb", "a\u200bb", "\x1b[2J", "\udc80", "x" * 257]
+)
+def test_what_cannot_be_typed_or_shown_is_no_login_name(login: str) -> None:
+    with pytest.raises(AccountError, match="login name"):
+        checked_login(login)
+
+
+def test_a_text_may_have_spaces_and_no_control_characters() -> None:
+    assert checked_text("name", " Ada Lovelace ") == "Ada Lovelace"
+    with pytest.raises(AccountError, match="the name has control characters"):
+        checked_text("name", "Ada\r\nX-Role: admin")
+
+
+def test_a_list_has_each_value_once_in_its_order() -> None:
+    assert checked_list("role", ["b", " a ", "", "b"]) == ("b", "a")
+
+
+def test_a_comma_would_be_two_values_upstream() -> None:
+    with pytest.raises(AccountError, match="comma"):
+        checked_list("role", ["member,admin"])
