@@ -46,7 +46,7 @@ class LoadError(Exception):
 class Fetch(Protocol):
     """Gets a document by its URL."""
 
-    async def __call__(self, url: str) -> bytes:
+    async def __call__(self, url: str, /) -> bytes:
         """Return the content; raise `LoadError`."""
         ...
 
@@ -61,7 +61,7 @@ class DocumentFetcher:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def __call__(self, url: str) -> bytes:
+    async def __call__(self, url: str, /) -> bytes:
         """Return the content at *url*; raise `LoadError`."""
         try:
             async with self._open().get(url, allow_redirects=False) as response:

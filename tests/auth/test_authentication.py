@@ -150,6 +150,21 @@ def test_one_record_gives_one_identity_and_another_record_another() -> None:
     assert asked.peek(Credentials("alice"), NOW) is None
 
 
+def test_the_identities_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auth.authentication._MOST_IDENTITIES", 2)
+    sessions = Sessions(**dict.fromkeys("abcde", ALICE))
+    asked = authenticator(sessions)
+    for name in "abcde":
+        assert isinstance(asked.peek(Credentials(name), NOW), Authenticated)
+        assert len(asked._identities) <= 2
+
+
+async def test_a_token_that_does_not_speak_for_anybody_is_never_a_session() -> None:
+    """Whatever a verifier answers, only `Authenticated` beside a cookie is somebody."""
+    asked = authenticator(tokens=Tokens(odd=ABSENT))
+    assert await asked.authenticate(Credentials("alice", "odd"), NOW) is ABSENT
+
+
 async def test_without_issuers_a_token_speaks_for_nobody() -> None:
     asked = authenticator(tokens=None)
     assert not asked.issuers_configured

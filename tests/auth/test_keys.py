@@ -82,7 +82,7 @@ def test_a_key_serves_the_algorithms_of_its_kind_and_no_others(
         ec_jwk(alg="none"),
         ec_jwk(alg=["ES256"]),
         ec_jwk(kid=1),
-        ec_jwk(d="AAAA"),
+        ec_jwk(d=number(P256.private_numbers().private_value)),
         ec_jwk(crv="P-384"),
         ec_jwk(crv="secp256k1"),
         ec_jwk(x="AAAA"),

@@ -380,6 +380,38 @@ async def test_a_key_file_that_is_not_there_is_an_outage_that_names_it(
         await keys.find("a", "ES256")
 
 
+async def test_a_key_file_that_is_too_large_is_not_read(
+    tmp_path: Path, fetch: DocumentFetcher
+) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(document("a") + " " * 1_048_576)
+    keys = IssuerKeys(TokenIssuer("x", ("gw",), ("ES256",), jwks_file=str(path)), fetch)
+    with pytest.raises(AuthUnavailable, match="larger than"):
+        await keys.find("a", "ES256")
+
+
+async def test_a_key_file_that_stays_the_same_stays_good(
+    tmp_path: Path, fetch: DocumentFetcher
+) -> None:
+    clock, path = Clock(), tmp_path / "jwks.json"
+    path.write_text(document("a"))
+    issuer = TokenIssuer("x", ("gw",), ("ES256",), jwks_file=str(path))
+    keys = IssuerKeys(issuer, fetch, clock=clock)
+    assert await keys.find("a", "ES256") is not None
+    for _ in range(3):
+        clock.now += 80_000
+        assert await keys.find("unknown", "ES256") is None
+    assert await keys.find("a", "ES256") is not None
+
+
+async def test_metadata_that_is_no_json_is_an_outage(
+    issuer: Issuer, fetch: DocumentFetcher
+) -> None:
+    issuer.publish(WELL_KNOWN, "<html>")
+    with pytest.raises(AuthUnavailable, match="no metadata document"):
+        await IssuerKeys(issuer.named(jwks_uri=None), fetch).find("a", "ES256")
+
+
 async def test_a_lost_issuer_is_asked_again_in_the_background(
     issuer: Issuer, fetch: DocumentFetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

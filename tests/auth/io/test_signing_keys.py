@@ -174,6 +174,31 @@ async def test_a_running_gateway_hears_of_a_rotation(
     await keys.close()
 
 
+async def test_an_outage_while_running_is_logged_once_and_survived(
+    commands: redis.asyncio.Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(auth.io.signing_keys, "_REFRESH", 0.002)
+    keys = SigningKeys(commands)
+    await keys.start()
+    good = await commands.get(STORE_KEY) or b""
+    held = kids(keys.ring)
+    await commands.set(STORE_KEY, "junk")
+    async with asyncio.timeout(5):
+        while not caplog.records:
+            await asyncio.sleep(0.002)
+    await asyncio.sleep(0.02)  # several more rounds
+    assert len(caplog.records) == 1
+    assert kids(keys.ring) == held, "it goes on signing with what it has"
+    await commands.set(STORE_KEY, good)
+    new = await SigningKeys(commands).rotate()
+    async with asyncio.timeout(5):
+        while new.kid not in kids(keys.ring):
+            await asyncio.sleep(0.002)
+    await keys.close()
+
+
 async def test_a_key_of_another_kind_in_the_store_is_refused(
     commands: redis.asyncio.Redis,
 ) -> None:

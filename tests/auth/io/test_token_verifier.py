@@ -1,5 +1,6 @@
 """Every row of the sections A to C of the JWT attack list that concerns a resource server."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from auth.decision import Reason
 from auth.identity import Authenticated, Rejected
 from auth.io.jwks import LoadError
-from auth.io.token_verifier import JwtVerifier
+from auth.io.token_verifier import JwtVerifier, is_signed
+from auth.keys import VerificationKey
 from auth.ports import AuthUnavailable
 from config.model import TokenIssuer
 
@@ -542,6 +544,50 @@ async def test_keys_that_cannot_be_had_are_an_outage_and_no_refusal() -> None:
     assert outage.value.reason is Reason.KEYS_UNAVAILABLE
     assert GOOD not in str(outage.value)
     assert checked.status()[0]["last_error"] == "down"
+
+
+async def test_a_started_verifier_loads_its_keys_before_it_is_asked() -> None:
+    loaded = asyncio.Event()
+
+    async def fetch(_: str) -> bytes:
+        loaded.set()
+        return json.dumps({"keys": KEYS}).encode()
+
+    checked = JwtVerifier((CONFIGURED,), fetch=fetch, clock=lambda: NOW)
+    await checked.start()
+    await asyncio.wait_for(loaded.wait(), 5)
+    assert isinstance(await checked.verify(GOOD), Authenticated)
+    assert checked.status() == [{"issuer": ISSUER, "keys": 8, "loads": 1, "last_error": ""}]
+    await checked.close()
+
+
+async def test_closing_ends_a_load_that_hangs() -> None:
+    async def fetch(_: str) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    checked = JwtVerifier((CONFIGURED,), fetch=fetch, clock=lambda: NOW)
+    await checked.start()
+    waiting = asyncio.create_task(checked.verify(GOOD))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(checked.close(), 5)
+    with pytest.raises((AuthUnavailable, asyncio.CancelledError)):
+        await waiting
+
+
+async def test_a_token_verified_twice_at_once_is_remembered_once() -> None:
+    checked = verifier()
+    first, second = await asyncio.gather(checked.verify(GOOD), checked.verify(GOOD))
+    assert first == second
+    assert checked.peek(GOOD) is second
+    assert checked._characters == len(GOOD)
+
+
+@pytest.mark.parametrize("key", [P256.public_key(), b"secret", "secret", None, RSA])
+def test_a_key_of_another_kind_means_no_and_never_an_exception(key: Any) -> None:
+    """PyJWT raises errors of several families here; an uncaught one would be a 500."""
+    assert not is_signed(GOOD, VerificationKey("k1", None, key, ""), "RS256")
+    assert is_signed(GOOD, VerificationKey("k1", None, RSA.public_key(), ""), "RS256")
 
 
 async def test_a_token_that_is_no_good_anyway_asks_nobody_for_keys() -> None:
