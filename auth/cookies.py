@@ -87,6 +87,17 @@ def clear_cookie(settings: SessionSettings) -> str:
     return f"{settings.cookie_name}={past}{_attributes(settings)}"
 
 
+def form_cookie_name(session_cookie_name: str) -> str:
+    """Return the name of the cookie that a form's token is made for.
+
+    On https it is `__Secure-…`: its path keeps it away from every upstream, which `__Host-` would
+    not allow; a sibling domain that sets it gains nothing, for the token binds the session too.
+    """
+    if session_cookie_name.startswith("__Host-"):
+        return f"__Secure-{session_cookie_name.removeprefix('__Host-')}-form"
+    return f"{session_cookie_name}-form"
+
+
 def _attributes(settings: SessionSettings) -> str:
     secure = "; Secure" if settings.secure else ""
     return f"; Path=/; HttpOnly; SameSite={settings.same_site.capitalize()}{secure}"

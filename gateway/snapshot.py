@@ -6,6 +6,7 @@ a reload is one assignment.
 
 import msgspec
 
+from auth.cookies import form_cookie_name
 from auth.origins import Origins
 from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route
@@ -51,6 +52,7 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
     problems += table.ambiguities
     if problems:
         return sorted(problems)
+    session_cookie = configuration.session.cookie_name
     snapshot = Snapshot(
         configuration=configuration,
         generation=generation,
@@ -58,7 +60,7 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
         origins=Origins.of(configuration),
         field_rules=FieldRules(
             configuration.identity,
-            cookie_names=cookie_names,
+            cookie_names=(session_cookie, form_cookie_name(session_cookie)),
             bearer_is_ours=bool(configuration.tokens),
         ),
     )

@@ -5,9 +5,10 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from auth.cookies import form_cookie_name
 from auth.login.messages import LoginAnswer
 from auth.login.pages import Pages
-from auth.login.visit import Visit, form_cookie_name
+from auth.login.visit import Visit
 from config.model import Configuration
 
 LOGIN_PATH = "/.doorward/login"

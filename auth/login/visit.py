@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from auth.cookies import form_cookie_name
 from auth.identity import Authenticated, Identity
 from auth.login.messages import LoginRequest
 from auth.login.negotiation import Representation, preferred
@@ -119,14 +120,3 @@ class Visits:
             token=self._tokens.token(nonce, presented),
             token_is_good=token_is_good,
         )
-
-
-def form_cookie_name(session_cookie_name: str) -> str:
-    """Return the name of the cookie that a form's token is made for.
-
-    On https it is `__Secure-…`: its path keeps it away from every upstream, which `__Host-` would
-    not allow; a sibling domain that sets it gains nothing, for the token binds the session too.
-    """
-    if session_cookie_name.startswith("__Host-"):
-        return f"__Secure-{session_cookie_name.removeprefix('__Host-')}-form"
-    return f"{session_cookie_name}-form"

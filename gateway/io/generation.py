@@ -10,7 +10,6 @@ import msgspec
 
 from auth.identity import Identity
 from auth.login.messages import LoginAnswer, LoginRequest
-from auth.login.visit import form_cookie_name
 from gateway.fields import FieldRules
 from gateway.io.pool import UpstreamPool
 from gateway.pipeline import Authenticator
@@ -67,10 +66,4 @@ def make_generation(state: ServerState, previous: Generation | None) -> Generati
     for name, upstream in configuration.upstreams.items():
         pool = old.get(name)
         pools[name] = pool if pool and pool.upstream == upstream else UpstreamPool(upstream)
-    session_cookie = configuration.session.cookie_name
-    rules = FieldRules(
-        configuration.identity,
-        cookie_names=(session_cookie, form_cookie_name(session_cookie)),
-        bearer_is_ours=bool(configuration.tokens),
-    )
-    return Generation(state, rules, pools)
+    return Generation(state, state.snapshot.field_rules, pools)

@@ -24,7 +24,7 @@ def test_a_good_file_becomes_a_generation() -> None:
     assert snapshot.generation == 1
     assert len(snapshot.table.routes) == len(snapshot.configuration.routes)
     assert snapshot.origins.public == "http://127.0.0.1:8080"
-    assert snapshot.field_rules.cookie_names == ("doorward",)
+    assert snapshot.field_rules.cookie_names == ("doorward", "doorward-form")
 
 
 @given(st.text("ab.~%2FfcC3A9eE!'*{};:@\\ ?#/é", max_size=8))

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from auth.cookies import form_cookie_name
 from auth.identity import ABSENT, Authenticated, Identity, Rejected
 from auth.login.messages import LoginRequest
 from auth.login.provenance import FormTokens
-from auth.login.visit import Visit, Visits, form_cookie_name
+from auth.login.visit import Visit, Visits
 from auth.session import digest
 from tests.auth.login.conftest import PUBLIC, SECRET, configured
 
