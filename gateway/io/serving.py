@@ -252,6 +252,7 @@ class Serving:
                 login=snapshot.configuration.login,
                 origins=snapshot.origins,
                 request_id=event.request_id,
+                client=exchange.origin,
             )
         )
         return False
