@@ -66,6 +66,12 @@ def test_everything_else_goes_home(value: str) -> None:
     assert safe_return_url(value, origins=ORIGINS) == "/"
 
 
+def test_a_letter_that_only_lower_cases_to_ours_is_not_ours() -> None:
+    origins = frozenset({"https://kiosk.example"})
+    assert safe_return_url("https://kiosk.example/a", origins=origins) != "/"
+    assert safe_return_url("https://\u212aiosk.example/a", origins=origins) == "/"
+
+
 PIECES = st.sampled_from(
     [
         *("/", "//", "\\", "http:", "https:", "https://app.example.com", "evil.example", "@", ":"),

@@ -303,6 +303,7 @@ def test_an_identity_block_needs_an_identity() -> None:
         (route(add_prefix="/v1"), "/a", "/v1/a"),
         (route(add_prefix="/v1/"), "/", "/v1/"),
         (route(strip_prefix="/api", add_prefix="/v1"), "/api/a", "/v1/a"),
+        (route(strip_prefix="/api", add_prefix="/v1"), "/apia", None),
         (route(add_prefix="/../x"), "/a", None),
         (route(add_prefix="v1"), "/a", None),
         (route(slash=True), "/a%2Fb", "/a%2Fb"),
