@@ -12,10 +12,10 @@ POST proves nothing by its cookie. In this order:
    (`FormTokens`): a keyed digest of a random cookie and of the session at hand. Another site can
    read neither cookie, so it cannot make the token; one that it got for itself is bound to its own.
 
-Sign-in has one more case: neither field, no token and no cookie at all is a program (curl, a test)
-that holds a user name and a password. It is let through, because what this defence is against
-needs a browser with somebody's cookies, and browsers old enough to send neither field
-(before 2020) cannot speak to us safely for other reasons. Signing out has no such case.
+Sign-in has one more case: with neither field and no token, whoever sends this is a program (curl, a
+test) that holds a user name and a password, with or without cookies of its own. It is let through,
+because what this defence is against needs a browser, and a browser that sends neither field is
+older than 2020. Signing out has no such case.
 
 The page itself must not be sent with `Referrer-Policy: no-referrer`: browsers then write
 `Origin: null` into its forms (Fetch, "append a request Origin header").

@@ -72,7 +72,7 @@ class Visit(msgspec.Struct, frozen=True):
         """
         if self.provenance is not Provenance.UNKNOWN:
             return self.provenance is Provenance.OWN
-        if "token" in self.request.form or "cookie" in self.request.fields or self.request.cookies:
+        if "token" in self.request.form:
             return self.token_is_good
         return True  # a program: see `auth.login.provenance`
 
