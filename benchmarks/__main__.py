@@ -128,7 +128,7 @@ def compare(
             try:
                 wait_for(ground.port)
                 ask(peer, ground, asked[-1][2], 1)
-            except (TimeoutError, RuntimeError) as failure:
+            except (TimeoutError, RuntimeError, subprocess.CalledProcessError) as failure:
                 sys.exit(f"{peer.name}: {failure}\n{log.read_text()[-2000:]}")
         for _ in range(rounds):
             for peer, ground, pid in asked:
