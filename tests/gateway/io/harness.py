@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import time
-from typing import TYPE_CHECKING
+from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -34,11 +34,10 @@ from config.model import (
     Store,
     Upstream,
 )
+from gateway.events import ExchangeFinished
 from gateway.io.server import GatewayServer, ServerState
 from gateway.snapshot import Snapshot, build_snapshot
 
-if TYPE_CHECKING:
-    from gateway.events import ExchangeFinished
 
 DEFAULT_LIMITS = Limits()
 STANDARD = IdentityHeaders(
@@ -226,12 +225,17 @@ class Gateway:
         self.server = server
         self.port = port
         self.state = state
+        self.fails = False
+        """Whether its observer raises."""
+        self.clients: list[RawClient] = []
         self.events: list[ExchangeFinished] = []
         self.sessions = Sessions()
         self.login = EchoLogin()
 
     async def connect(self) -> "RawClient":
-        return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
 
     async def ask(self, request: bytes) -> "Message":
         """Send *request* on a connection of its own and return the answer."""
@@ -263,6 +267,7 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.transport = cast("asyncio.Transport", writer.transport)
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -345,10 +350,17 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     sessions, login = Sessions(), EchoLogin()
     state = state_of(settings, sessions, login)
+    running: Gateway | None = None
+
+    def observe(event: ExchangeFinished) -> None:
+        if running is not None and running.fails:
+            raise ValueError("an observer that fails")
+        events.append(event)
+
     events: list[ExchangeFinished] = []
     server = GatewayServer(
         state,
-        observers=(lambda event: events.append(event),),  # noqa: PLW0108 - a protocol with a name
+        observers=(observe,),
         sweep_seconds=sweep_seconds,
     )
     with socket.socket() as listener:
@@ -363,3 +375,5 @@ async def gateway(
             yield running
         finally:
             await server.close()
+            for client in running.clients:
+                await client.close()
