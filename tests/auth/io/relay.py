@@ -6,19 +6,40 @@ from types import TracebackType
 from typing import Self
 
 
-class Relay:
-    """Listens on a port of its own and passes bytes on to *port*, until told otherwise.
+class Gate:
+    """One direction: while it is held, bytes gather; released, they go on in one piece."""
 
-    `to_store` and `from_store` are events: cleared, bytes of that direction are held back.
-    """
+    def __init__(self) -> None:
+        self._held = False
+        self._gathered: dict[asyncio.StreamWriter, bytearray] = {}
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        for writer, data in self._gathered.items():
+            writer.write(bytes(data))
+        self._gathered.clear()
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self._held:
+                self._gathered.setdefault(writer, bytearray()).extend(data)
+            else:
+                writer.write(data)
+                await writer.drain()
+        raise ConnectionResetError
+
+
+class Relay:
+    """Listens on a port of its own and passes bytes on to *port*, until told otherwise."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self.port = 0
-        self.to_store = asyncio.Event()
-        self.from_store = asyncio.Event()
-        self.to_store.set()
-        self.from_store.set()
+        self.to_store = Gate()
+        self.from_store = Gate()
         self.refuse = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,8 +83,8 @@ class Relay:
             self._writers |= {writer, store_writer}
             with contextlib.suppress(ConnectionError):
                 await asyncio.gather(
-                    self._pass(reader, store_writer, self.to_store),
-                    self._pass(store_reader, writer, self.from_store),
+                    self.to_store.pass_on(reader, store_writer),
+                    self.from_store.pass_on(store_reader, writer),
                 )
         except asyncio.CancelledError:
             pass  # the test is over
@@ -72,12 +93,3 @@ class Relay:
                 each.transport.abort()
                 self._writers.discard(each)
             self._tasks.discard(task)
-
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event
-    ) -> None:
-        while data := await reader.read(65536):
-            await gate.wait()
-            writer.write(data)
-            await writer.drain()
-        raise ConnectionResetError

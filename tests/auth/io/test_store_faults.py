@@ -52,11 +52,11 @@ async def test_a_delete_behind_the_reply_that_it_outdates_leaves_nothing_cached(
     """The reply to the read and the invalidation arrive in one piece."""
     store = await open_store(relay.url)
     name = await made(store)
-    relay.from_store.clear()
+    relay.from_store.hold()
     reading = asyncio.create_task(store.find(name))
     await asyncio.sleep(0.02)  # the read reaches the store: its reply is held back
     await asyncio.to_thread(valkey.client.delete, session_key(name))
-    relay.from_store.set()
+    relay.from_store.release()
     await reading  # either answer is right: it began before the delete
     assert store.peek(name) is None
     assert await store.find(name) == Reason.SESSION_UNKNOWN
@@ -67,14 +67,14 @@ async def test_nobody_joins_a_read_that_may_be_older_than_themselves(
 ) -> None:
     store = await open_store(relay.url)
     name = await made(store)
-    relay.from_store.clear()
+    relay.from_store.hold()
     early = asyncio.create_task(store.find(name))
     await asyncio.sleep(0.02)
     await asyncio.to_thread(valkey.client.delete, session_key(name))
     await asyncio.sleep(LEASE)
     late = asyncio.create_task(store.find(name))
     await asyncio.sleep(0)
-    relay.from_store.set()
+    relay.from_store.release()
     assert isinstance(await early, SessionRecord)
     assert await late == Reason.SESSION_UNKNOWN
 
@@ -127,7 +127,7 @@ async def test_a_gateway_that_hears_nothing_admits_nobody_after_its_lease(
 ) -> None:
     store = await open_store(relay.url)
     name = await known(store, await made(store))
-    relay.from_store.clear()
+    relay.from_store.hold()
     deleted_at = time.monotonic()
     await asyncio.to_thread(valkey.client.delete, session_key(name))
     while store.peek(name) is not None:
@@ -137,17 +137,31 @@ async def test_a_gateway_that_hears_nothing_admits_nobody_after_its_lease(
         await store.find(name)
 
 
+async def test_the_lease_runs_from_when_its_beat_was_sent(open_store: Open, relay: Relay) -> None:
+    """What happened after the beat was executed may still be on its way."""
+    store = await open_store(relay.url)
+    relay.from_store.hold()
+    await asyncio.sleep(0.1)
+    relay.to_store.hold()
+    last_sent_before = store._reader.clock()
+    await asyncio.sleep(0.1)
+    relay.from_store.release()
+    await asyncio.sleep(0.02)
+    assert last_sent_before < store._reader.cache.lease_until <= last_sent_before + LEASE
+    relay.to_store.release()
+
+
 async def test_a_logout_waits_for_the_lease_of_a_gateway_that_does_not_hear(
     open_store: Open, relay: Relay
 ) -> None:
     deaf, store = await open_store(relay.url), await open_store()
     name = await known(deaf, await made(store))
-    relay.from_store.clear()
+    relay.from_store.hold()
     ended = await store.end(name, reason="logout")
     assert deaf.peek(name) is None
     assert (ended.acknowledged, ended.of) == (1, 2)
     assert ended.waited_ms <= 1000 * LEASE + 100
-    relay.from_store.set()
+    relay.from_store.release()
 
 
 async def test_a_gateway_that_is_gone_costs_one_logout_its_wait(open_store: Open) -> None:
@@ -171,13 +185,13 @@ async def test_a_logout_waits_in_full_when_the_registry_was_lost(
     deaf, store = await open_store(relay.url), await open_store()
     name = await known(deaf, await made(store))
     await leased(deaf)
-    relay.from_store.clear()
-    relay.to_store.clear()
+    relay.from_store.hold()
+    relay.to_store.hold()
     await asyncio.to_thread(valkey.client.delete, "doorward:workers")
     await store.end(name, reason="logout")
     assert deaf.peek(name) is None
-    relay.to_store.set()
-    relay.from_store.set()
+    relay.to_store.release()
+    relay.from_store.release()
 
 
 async def test_a_killed_connection_refuses_nobody(open_store: Open, valkey: Valkey) -> None:
