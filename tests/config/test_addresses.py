@@ -193,3 +193,9 @@ def test_a_store_is_embedded_or_a_redis_url(written: str) -> None:
 def test_a_store_of_another_form_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match=r"[a-z]"):
         store_url(written)
+
+
+@pytest.mark.parametrize("written", ["https://u@a", "https://u:p@a/b", "https://a@b@c"])
+def test_a_url_with_credentials_is_told_what_is_wrong_with_it(written: str) -> None:
+    with pytest.raises(ValueError, match="must not carry a user name or password"):
+        secure_url(written)

@@ -27,3 +27,11 @@ def test_a_linked_route_file_keeps_its_data_beside_the_real_one(tmp_path: Path) 
     (real / "routes.yaml").touch()
     (tmp_path / "link.yaml").symlink_to(real / "routes.yaml")
     assert data_directory(tmp_path / "link.yaml") == real / ".doorward"
+
+
+def test_the_environment_can_name_another_directory(tmp_path: Path) -> None:
+    named = tmp_path / "elsewhere"
+    directory = data_directory(tmp_path / "routes.yaml", {"DOORWARD_DATA": str(named)})
+    assert directory == named
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert not (tmp_path / ".doorward").exists()
