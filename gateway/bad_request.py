@@ -1,7 +1,7 @@
 """The one exception for a request that is not understood, or must not be."""
 
 
-class BadRequest(Exception):  # noqa: N818 - the name of the thing that came, not of a failure of ours
+class BadRequest(Exception):
     """A request that the strict reading refuses; the connection closes after the answer.
 
     `status` is 400, 408, 413, 414, 417, 421, 431, 501, 505 or 508. `detail` is a constant text:
