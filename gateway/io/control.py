@@ -5,6 +5,7 @@ that is how no worker outlives it, however it died.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import socket
@@ -146,6 +147,8 @@ class CallingEnd:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def _read_replies(self) -> None:
         decode = msgspec.json.Decoder(_Reply).decode

@@ -95,6 +95,7 @@ class DemoService:
                 *(sys.executable, "-m", "examples.notes"),
                 *("--listen", address, "--data", str(self._data)),
             ],
+            cwd=Path(__file__).parents[2],  # the example is in the repository, in no package
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the gateway, which stops us last
             preexec_fn=lambda: _end_with(parent),  # noqa: PLW1509 - one thread, before any loop

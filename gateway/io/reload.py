@@ -77,9 +77,11 @@ def keep_fixed(old: Configuration, new: Configuration) -> tuple[Configuration, t
     if store != old.store:
         kept.append("store.url")
         store = old.store
-    if session.lease != old.session.lease:
-        kept.append("session.lease")
-        session = msgspec.structs.replace(session, lease=old.session.lease)
+    for name in ("lease", "idle_timeout", "absolute_timeout"):
+        value = getattr(old.session, name)
+        if getattr(session, name) != value:
+            kept.append(f"session.{name}")
+            session = msgspec.structs.replace(session, **{name: value})
     return (
         msgspec.structs.replace(new, server=server, admin=admin, store=store, session=session),
         tuple(kept),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import uvloop
 
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError
 from auth.io.session_store import open_session_store
@@ -104,7 +105,7 @@ def _run(
         file=options.file, data_directory=directory, access_log=options.access_log
     )
     supervisor = Supervisor(live, settings, load=load, store_url=url, listeners=listeners)
-    asyncio.run(_serve(supervisor, url, embedded, address, say, lines))
+    uvloop.run(_serve(supervisor, url, embedded, address, say, lines))
 
 
 async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started

@@ -10,6 +10,7 @@ when it is killed because the workers' channels and the store's pipe end.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -84,6 +85,7 @@ class Supervisor:
         self._keepers: list[asyncio.Task[None]] = []
         self._started: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
+        self._terminal = next((number for number in range(3) if os.isatty(number)), None)
         self._stop_now = asyncio.Event()
 
     @property
@@ -193,6 +195,11 @@ class Supervisor:
             self._stop.set()
 
     def _hang_up(self) -> None:
+        if self._terminal is not None and not os.isatty(self._terminal):
+            # Its window was closed: nobody asked for a reload, and nobody would end us later.
+            _log.info("the terminal is gone: draining")
+            self._stop.set()
+            return
         self._keepers.append(asyncio.create_task(self._reload_after_hangup()))
 
     async def _reload_after_hangup(self) -> None:
@@ -232,7 +239,7 @@ class Supervisor:
     async def _run_worker(self, slot: int) -> str:
         """Run one process in *slot* until it ends; return how it did."""
         listener = self._listeners[slot].fileno()
-        worker = await WorkerProcess.spawn(slot, listener, self.settings.worker_command)
+        worker = await self._spawn(slot, listener)
         self._processes[slot] = worker
         try:
             await worker.start(self._start_of(slot, listener))
@@ -249,6 +256,19 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await worker.wait()
             self._totals.retire(worker.pid)
+
+    async def _spawn(self, slot: int, listener: int) -> WorkerProcess:
+        """Start a process; one that is half started when we are cancelled is ended first."""
+        spawning = asyncio.create_task(
+            WorkerProcess.spawn(slot, listener, self.settings.worker_command)
+        )
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            worker = await spawning
+            worker.kill()
+            await worker.wait()
+            raise
 
     def _start_of(self, slot: int, listener: int) -> Start:
         return Start(

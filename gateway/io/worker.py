@@ -141,6 +141,7 @@ class Worker:
         if certificates is not None:
             self._watch = asyncio.create_task(_watch_certificates(certificates))
         self._server = server
+        self._assembly.store.follow(server.live_sessions)
         # What is there now stays: the collector need not look at it again and again. The request
         # path makes hardly any cycles, so it may wait for more garbage than by default.
         gc.collect()

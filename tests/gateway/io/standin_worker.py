@@ -46,7 +46,9 @@ class StandIn:
                 if self.server is None:
                     await self.listen()
             case Measure():
-                return Measurement({"request_bytes": float(self.requests)}, {})
+                lost = (self.directory / "store-lost").exists()
+                numbers = {"request_bytes": self.requests, "store_connected": not lost}
+                return Measurement({name: float(number) for name, number in numbers.items()}, {})
             case Drain():
                 if not (self.directory / "never-ends").exists():
                     self.over.set()

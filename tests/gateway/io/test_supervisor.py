@@ -1,121 +1,14 @@
 import asyncio
 import os
+import pty
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from config.model import (
-    AccessRule,
-    Address,
-    Admin,
-    Assertion,
-    Configuration,
-    Endpoint,
-    IdentityHeaders,
-    Login,
-    Match,
-    Route,
-    Secret,
-    Server,
-    SessionSettings,
-    Store,
-    Upstream,
-)
-from config.problem import Problem
-from gateway.io.listening import address_of, listening_sockets
-from gateway.io.reload import Live, build_live
-from gateway.io.supervisor import RunSettings, StartFailedError, Supervisor
-
-STANDIN = (sys.executable, str(Path(__file__).with_name("standin_worker.py")))
-
-
-def configuration(*, workers: int = 2, path: str = "/*") -> Configuration:
-    return Configuration(
-        server=Server(
-            listen=Address("127.0.0.1", 0), public_url="http://127.0.0.1:8080", workers=workers
-        ),
-        admin=Admin(listen=Address("127.0.0.1", 0)),
-        store=Store(url=Secret("embedded")),
-        session=SessionSettings(cookie_name="doorward", secure=False),
-        login=Login(),
-        tokens=(),
-        identity=IdentityHeaders(fields=(), assertion=Assertion()),
-        upstreams={"notes": Upstream("notes", (Endpoint("http", "127.0.0.1", 9001),))},
-        routes=(Route("notes", Match(path), "notes", AccessRule("public")),),
-    )
-
-
-def live(of: Configuration) -> Live:
-    built = build_live(of, 1)
-    assert isinstance(built, Live)
-    return built
-
-
-class Gateway:
-    """A supervisor over stand-ins, and the address it serves."""
-
-    def __init__(self, supervisor: Supervisor, address: Address) -> None:
-        self.supervisor = supervisor
-        self.address = address
-
-    async def get(self) -> tuple[int, int]:
-        """Send a request; return the process and the generation that answered."""
-        reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        answer = await reader.read()
-        writer.close()
-        process, generation = answer.rpartition(b"\r\n\r\n")[2].split()
-        return int(process), int(generation)
-
-
-@asynccontextmanager
-async def gateway(
-    directory: Path,
-    *,
-    workers: int = 2,
-    load: Callable[[], Configuration | list[Problem]] | None = None,
-    drain_seconds: float = 5.0,
-) -> AsyncIterator[Gateway]:
-    file = directory / "routes.yaml"
-    file.write_text("version: 1\n")
-    listeners = listening_sockets(Address("127.0.0.1", 0), workers, setting="server.listen")
-    address = address_of(listeners[0])
-    supervisor = Supervisor(
-        live(configuration(workers=workers)),
-        RunSettings(
-            file=file,
-            data_directory=directory,
-            worker_command=STANDIN,
-            drain_seconds=drain_seconds,
-        ),
-        load=load or (lambda: configuration(workers=workers)),
-        store_url="unix:///nowhere",
-        listeners=listeners,
-    )
-    await supervisor.start()
-    try:
-        yield Gateway(supervisor, address)
-    finally:
-        await supervisor.stop()
-
-
-def is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - what it waits for tells nobody
-            await asyncio.sleep(0.01)
+from gateway.io.supervisor import StartFailedError
+from tests.gateway.io.processes import is_running
+from tests.gateway.io.supervised import eventually, gateway
 
 
 async def test_every_worker_serves_when_start_returns(tmp_path: Path) -> None:
@@ -147,74 +40,6 @@ async def test_what_a_killed_worker_had_counted_still_counts(tmp_path: Path) -> 
         assert before == 3
         assert after["request_bytes"] == 4
         assert after["worker_restarts"] == 1
-
-
-async def test_a_reload_goes_live_in_every_worker(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as running:
-        outcome = await running.supervisor.reloader.reload()
-        assert (outcome.generation, outcome.problems) == (2, ())
-        assert {(await running.get())[1] for _ in range(20)} == {2}
-
-
-async def test_a_file_with_problems_changes_nothing(tmp_path: Path) -> None:
-    problems = [Problem(3, 7, "unknown key `routs`"), Problem(9, 1, "no upstream `x`")]
-    async with gateway(tmp_path, load=lambda: problems) as running:
-        outcome = await running.supervisor.reloader.reload()
-        assert outcome.problems == (
-            f"{tmp_path}/routes.yaml:3:7: unknown key `routs`",
-            f"{tmp_path}/routes.yaml:9:1: no upstream `x`",
-        )
-        assert {(await running.get())[1] for _ in range(10)} == {1}
-        numbers = (await running.supervisor.measure()).numbers
-        assert (numbers["config_last_reload_ok"], numbers["reload_failures"]) == (0, 1)
-
-
-async def test_a_condition_that_does_not_compile_changes_nothing(tmp_path: Path) -> None:
-    bad = configuration()
-    rule = AccessRule("signed-in", when="identity.subjct == 'x'")
-    bad = msgspec.structs.replace(
-        bad, routes=(msgspec.structs.replace(bad.routes[0], access=rule, line=12),)
-    )
-    async with gateway(tmp_path, load=lambda: bad) as running:
-        outcome = await running.supervisor.reloader.reload()
-        assert outcome.problems
-        assert outcome.problems[0].startswith(f"{tmp_path}/routes.yaml:12:")
-        assert running.supervisor.reloader.live.generation == 1
-
-
-async def test_one_worker_that_cannot_prepare_stops_the_reload_everywhere(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as running:
-        (tmp_path / "refuse-2").touch()
-        outcome = await running.supervisor.reloader.reload()
-        assert any("this generation is not for us" in problem for problem in outcome.problems)
-        assert {(await running.get())[1] for _ in range(10)} == {1}
-        (tmp_path / "refuse-2").unlink()
-        assert (await running.supervisor.reloader.reload()).generation == 2
-
-
-async def test_a_worker_that_dies_during_a_reload_comes_back_with_the_new_generation(
-    tmp_path: Path,
-) -> None:
-    def load() -> Configuration:
-        os.kill(running.supervisor.serving[0].pid, signal.SIGKILL)
-        return configuration()
-
-    async with gateway(tmp_path, load=load) as running:
-        outcome = await running.supervisor.reloader.reload()
-        assert (outcome.generation, outcome.problems) == (2, ())
-        await eventually(lambda: len(running.supervisor.serving) == 2)
-        assert {(await running.get())[1] for _ in range(20)} == {2}
-
-
-async def test_settings_that_need_a_restart_are_named_and_keep_their_value(tmp_path: Path) -> None:
-    changed = configuration(workers=3)
-    changed = msgspec.structs.replace(changed, store=Store(url=Secret("redis://elsewhere")))
-    async with gateway(tmp_path, load=lambda: changed) as running:
-        outcome = await running.supervisor.reloader.reload()
-        assert outcome.restart_needed == ("server.workers", "store.url")
-        kept = running.supervisor.reloader.live.configuration
-        assert kept.server.workers == 2
-        assert kept.store.url.value == "embedded"
 
 
 async def test_sighup_reloads(tmp_path: Path) -> None:
@@ -267,3 +92,16 @@ async def test_a_worker_that_cannot_start_is_a_start_that_failed(tmp_path: Path)
     with pytest.raises(StartFailedError, match="this generation is not for us"):
         async with gateway(tmp_path):
             pass
+
+
+async def test_a_closed_terminal_ends_the_gateway_and_is_no_reload(tmp_path: Path) -> None:
+    terminal, side = pty.openpty()
+    async with gateway(tmp_path, workers=1) as running:
+        running.supervisor._terminal = side
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: running.supervisor.reloader.live.generation == 2)
+        os.close(terminal)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(running.supervisor.wait(), 5)
+        assert running.supervisor.reloader.live.generation == 2
+    os.close(side)

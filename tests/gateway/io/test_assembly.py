@@ -1,0 +1,111 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from auth.identity import ABSENT
+from auth.login.messages import LoginRequest
+from auth.ports import AuthUnavailable
+from config.model import AccessRule, Assertion, Configuration, TokenIssuer
+from gateway.io.assembly import Assembly, Parts
+from tests.conftest import Valkey
+from tests.gateway.io.supervised import configuration
+
+LOGIN_PAGE = LoginRequest(
+    method="GET",
+    path="/.doorward/login",
+    query={},
+    form={},
+    cookies={},
+    fields={"accept": "text/html"},
+    client_address="127.0.0.1",
+    caller=ABSENT,
+)
+
+
+def with_tokens(audience: str) -> Configuration:
+    issuer = TokenIssuer(
+        issuer="https://idp.example",
+        audience=(audience,),
+        algorithms=("ES256",),
+        jwks_file="/nowhere/jwks.json",
+    )
+    return msgspec.structs.replace(configuration(), tokens=(issuer,))
+
+
+@asynccontextmanager
+async def assembly(url: str, directory: Path) -> AsyncIterator[Assembly]:
+    opened = await Assembly.open(url, configuration(), directory)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def live(of: Assembly, configured: Configuration, generation: int) -> Parts:
+    parts = await of.make(configured, generation)
+    of.use(parts)
+    return parts
+
+
+async def test_a_reload_forgets_no_token_and_no_assertion_that_it_did_not_change(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        before = await live(parts_of, with_tokens("api"), 1)
+        after = await live(parts_of, with_tokens("api"), 2)
+        assert after.verifier is before.verifier
+        assert after.signer is before.signer
+        assert after.state.snapshot.generation == 2
+
+
+async def test_changed_issuers_and_assertions_are_made_anew(tmp_path: Path, valkey: Valkey) -> None:
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        before = await live(parts_of, with_tokens("api"), 1)
+        changed = with_tokens("another")
+        identity = msgspec.structs.replace(changed.identity, assertion=Assertion(ttl=5.0))
+        changed = msgspec.structs.replace(changed, identity=identity)
+        after = await live(parts_of, changed, 2)
+        assert after.verifier is not before.verifier
+        assert after.signer is not before.signer
+        none = await live(parts_of, configuration(), 3)
+        assert none.verifier is None
+
+
+async def test_what_was_prepared_and_thrown_away_leaves_what_serves_alone(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        serving = await live(parts_of, with_tokens("api"), 1)
+        parts_of.discard(await parts_of.make(with_tokens("api"), 2))
+        parts_of.discard(await parts_of.make(with_tokens("another"), 2))
+        await asyncio.sleep(0)
+        assert (await live(parts_of, with_tokens("api"), 2)).verifier is serving.verifier
+
+
+async def test_a_configuration_with_problems_is_refused(tmp_path: Path, valkey: Valkey) -> None:
+    bad = configuration()
+    rule = AccessRule("signed-in", when="no.such.thing")
+    bad = msgspec.structs.replace(
+        bad, routes=(msgspec.structs.replace(bad.routes[0], access=rule),)
+    )
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        with pytest.raises(ValueError, match="when"):
+            await parts_of.make(bad, 1)
+
+
+async def test_the_login_page_of_a_worker_is_there_once_the_store_is(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    async with assembly(f"unix://{tmp_path}/nobody.sock", tmp_path) as without:
+        parts = await live(without, configuration(), 1)
+        with pytest.raises(AuthUnavailable):
+            await parts.state.login.handle(LOGIN_PAGE)
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        first = await live(parts_of, configuration(), 1)
+        assert (await first.state.login.handle(LOGIN_PAGE)).status == 200
+        second = await live(parts_of, configuration(), 2)
+        assert (await second.state.login.handle(LOGIN_PAGE)).status == 200
