@@ -11,7 +11,7 @@ from auth.revocation import TokenRef
 from auth.session import SessionRecord
 
 
-class AuthUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
+class AuthUnavailable(Exception):
     """The store or an issuer's keys could not be asked: an outage, never "not signed in".
 
     `retry_after` is a hint in whole seconds; `reason` says which of the two it was.

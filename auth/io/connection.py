@@ -34,16 +34,14 @@ _MOST_IN_FLIGHT = 20_000
 _NOTHING = object()
 
 
-class StoreLost(Exception):  # noqa: N818 - a state of the world, not a mistake
+class StoreLost(Exception):
     """The connection went away before the reply came: whether the command ran is not known."""
 
 
-def boottime() -> float:
-    """Seconds on a clock that also runs while the machine sleeps, and never steps."""
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# Not on Linux: the monotonic clock has to do, which may stand still while the machine sleeps.
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+boottime: Callable[[], float] = partial(time.clock_gettime, _CLOCK)
+"""Seconds on a clock that also runs while the machine sleeps, and never steps."""
 
 
 class Connection(asyncio.Protocol):

@@ -183,18 +183,13 @@ class SessionFlight(Flight):
 
     def _read(self) -> None:
         record, tombstone = session_key(self._name), ended_key(self._name)
-        self._ask(record, ("GET", tombstone), self._put_tombstone, bytes)
-        self._ask(record, ("GET", record), self._put_record, bytes)
+        self._ask(record, ("MGET", record, tombstone), self._put_values, list)
         self._ask(record, ("PTTL", record), self._put_ttl, int)
         self._ask_epoch(ALL_SESSIONS)
 
-    def _put_tombstone(self, reply: Reply) -> None:
-        assert reply is None or isinstance(reply, bytes)
-        self._tombstone = reply
-
-    def _put_record(self, reply: Reply) -> None:
-        assert reply is None or isinstance(reply, bytes)
-        self._record = reply
+    def _put_values(self, reply: Reply) -> None:
+        assert isinstance(reply, list)
+        self._record, self._tombstone = reply
 
     def _put_ttl(self, reply: Reply) -> None:
         assert isinstance(reply, int)
@@ -220,9 +215,12 @@ class SessionFlight(Flight):
         if self._tombstone is not None or self._name in reading.endings:
             reading.endings.add(self._name, reading.clock() + reading.absolute_timeout)
             return Reason.SESSION_ENDED
-        if self._record is None or self._ttl == -2:
+        if self._ttl == -2:
             reading.on_absent(self._name)
             return Reason.SESSION_UNKNOWN
+        if self._record is None:  # MGET's answer for what is no string
+            reading.on_malformed(self._name, "the key holds no string")
+            return Reason.SESSION_MALFORMED
         try:
             record = parse_record(self._record)
         except MalformedRecord as error:

@@ -21,7 +21,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import hiredis
@@ -73,7 +73,7 @@ class Reader:
         self.endings = Endings()
         self.idle_timeout = settings.idle_timeout
         self.absolute_timeout = settings.absolute_timeout
-        self.clock = boottime
+        self.clock: Callable[[], float] = boottime
         self.wall = time.time
         self.counters: Counter[str] = Counter()
         self.lag = Lag()
@@ -84,8 +84,9 @@ class Reader:
         self._lease = settings.lease
         self._beats = 0
         self._hooks: list[OnEnded] = []
-        self._followed: Counter[str] = Counter()
+        self._followed: Callable[[], Collection[str]] = tuple
         self._doubtful: set[str] = set()
+        self._settling: set[str] = set()
         self._hits = 0
         self._next_sweep = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,10 +100,10 @@ class Reader:
         if entry is None:
             return None
         now = self.clock()
-        record = entry.verdict
         if now >= cache.lease_until or now >= entry.deadline:
             return None
-        assert isinstance(record, SessionRecord)
+        # `sessions` holds nothing else; asking would cost a tenth of this method.
+        record: SessionRecord = entry.verdict  # type: ignore[assignment]
         if record.expires_at <= self.wall():
             return None
         entry.used = True
@@ -181,18 +182,23 @@ class Reader:
             self.counters["joined"] += 1
             with contextlib.suppress(StoreLost):
                 return await flight.wait()
-        try:
-            async with asyncio.timeout(PATIENCE + 0.2):
-                for _ in range(3):
-                    connection = self.link.connection or await self.link.ready()
-                    flight = flight_over(lambda _, connection=connection: connection)  # type: ignore[misc]
-                    waiting = flight.wait()
-                    flight.start()
-                    with contextlib.suppress(StoreLost):
-                        return await waiting
-        except TimeoutError:
-            pass
+        # No time limit of its own: the link drops a connection whose oldest command waits too long.
+        with contextlib.suppress(StoreLost):
+            return await self._launch(flight_over)
+        with contextlib.suppress(StoreLost, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self.link.ready()
+                return await self._launch(flight_over)
         raise AuthUnavailable("the session store does not answer")
+
+    async def _launch(
+        self, flight_over: Callable[[Callable[[str], Connection]], Flight]
+    ) -> Verdict:
+        connection = self.link.connection or await self.link.ready()
+        flight = flight_over(lambda _: connection)
+        verdict = flight.wait()
+        flight.start()
+        return await verdict
 
     def on_malformed(self, name: str, problem: str) -> None:
         """Count and log a record that cannot be read."""
@@ -210,15 +216,13 @@ class Reader:
         """Call *hook* with the digests of sessions that ended (None: all of them)."""
         self._hooks.append(hook)
 
-    def follow(self, digest: str) -> None:
-        """A live exchange hangs on this session: have its end noticed, whoever causes it."""
-        self._followed[digest] += 1
+    def follow(self, source: Callable[[], Collection[str]]) -> None:
+        """Have the end of these sessions noticed within a second, whoever causes it.
 
-    def unfollow(self, digest: str) -> None:
-        """One live exchange of this session is over."""
-        self._followed[digest] -= 1
-        if self._followed[digest] <= 0:
-            del self._followed[digest]
+        *source* returns the digests on which exchanges under way hang. An exchange is a use: its
+        session does not idle out meanwhile.
+        """
+        self._followed = source
 
     def _tell(self, names: frozenset[str] | None) -> None:
         for hook in self._hooks:
@@ -229,11 +233,15 @@ class Reader:
 
     async def _settle(self, name: str) -> None:
         """Read a session again whose keys changed; tell if it is over."""
-        with contextlib.suppress(AuthUnavailable):
+        try:
             verdict = await self.find(name)
             if isinstance(verdict, str):
                 self._tell(frozenset((name,)))
             self._doubtful.discard(name)
+        except AuthUnavailable:
+            pass  # tried again when the store is back
+        finally:
+            self._settling.discard(name)
 
     # The tracked connection
 
@@ -242,9 +250,9 @@ class Reader:
         connection.on_push = partial(self._on_push, connection)
         if replaced:
             self.counters["store_replaced"] += 1
-        self._doubtful.update(self._followed)
         self.cache.lease_until = 0.0
         self.cache.clear()
+        self._next_sweep = self.clock()
         self.counters["flushes"] += 1
 
     def lose(self) -> None:
@@ -267,12 +275,9 @@ class Reader:
         if now >= self._next_sweep:
             self._next_sweep = now + 1.0
             self.endings.expire(now)
-            self._doubtful.update(
-                name
-                for name in self._followed
-                if self.cache.live(self.cache.sessions, name, now) is None
-            )
-        for name in tuple(self._doubtful)[:500]:
+            self._doubt(*(name for name in self._followed() if self.peek(name) is None))
+        for name in tuple(self._doubtful - self._settling)[:500]:
+            self._settling.add(name)
             task = asyncio.create_task(self._settle(name))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -303,14 +308,14 @@ class Reader:
         if not isinstance(keys, list):  # FLUSHALL, FLUSHDB
             self.cache.clear()
             self.counters["flushes"] += 1
-            self._doubtful.update(self._followed)
+            self._next_sweep = self.clock()
             return
         for key in keys:
             kind, name = read_key(key)
             self.counters["invalidations"] += 1
             if kind == "epoch":
                 self._doubt(*self.cache.drop_epoch(name))
-            elif kind == "name" and (self.cache.drop(name) or name in self._followed):
+            elif kind == "name" and self.cache.drop(name):
                 self._doubt(name)
 
     def _doubt(self, *names: str) -> None:

@@ -22,7 +22,7 @@ from auth.io.barrier import Barrier
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
 from auth.io.link import Link
 from auth.io.locating import command_client, open_primary
-from auth.io.reader import Lag, OnEnded, Reader
+from auth.io.reader import OnEnded, Reader
 from auth.io.records import read_records, records_of, scan_digests
 from auth.io.scripts import CREATE, END, EPOCH, TOUCH
 from auth.ports import AuthUnavailable, Ended, SessionSummary
@@ -93,7 +93,6 @@ class RedisSessionStore:
         self.peek_revoked = self._reader.peek_revoked
         self.is_revoked = self._reader.is_revoked
         self.follow = self._reader.follow
-        self.unfollow = self._reader.unfollow
         self.lag = self._reader.lag
         self.wall = time.time
 
@@ -333,11 +332,6 @@ class RedisSessionStore:
     def on_ended(self, hook: OnEnded) -> None:
         """Call *hook* with the digests of sessions that ended; None: all of them."""
         self._reader.on_ended(hook)
-
-    @property
-    def lag(self) -> Lag:
-        """How long broadcasts of endings took to arrive here."""
-        return self._reader.lag
 
     def status(self) -> dict[str, object]:
         """Return what `/api/status` and the metrics show of the store: plain numbers."""

@@ -157,6 +157,10 @@ class GatewayServer:
             exchange.end_with_session(self._loop)
         return len(ended)
 
+    def live_sessions(self) -> set[str]:
+        """Return the digests of the sessions in whose name something runs."""
+        return {exchange.session_digest for exchange in self._serving.exchanges} - {""}
+
     @property
     def counters(self) -> dict[str, float]:
         """Numbers for the metrics, by family (`gateway.io.metrics.FAMILIES`)."""

@@ -189,7 +189,7 @@ async def work(end: socket.socket) -> None:
     )
     commands = asyncio.create_task(serve_commands(end, worker.perform))
     over = asyncio.create_task(worker.over.wait())
-    await asyncio.wait((commands, over), return_when=asyncio.FIRST_COMPLETED)
+    await over
     if not worker.over.is_set():
         _log.warning("the supervisor is gone: ending within %g s", ORPHAN_SECONDS)
     await worker.close()

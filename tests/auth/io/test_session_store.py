@@ -9,8 +9,8 @@ import pytest
 
 from auth.decision import Reason
 from auth.io.session_store import RedisSessionStore
-from auth.ports import SessionStore, TokenRevocations
-from auth.revocation import ended_key, index_key, token_ref
+from auth.ports import AuthUnavailable, SessionStore, TokenRevocations
+from auth.revocation import ended_key, epoch_key, epoch_name, index_key, token_ref
 from auth.session import SessionRecord, digest, session_key
 from config.model import SessionSettings
 from tests.auth.io.conftest import SETTINGS, Open
@@ -189,12 +189,19 @@ async def test_a_session_expires_while_it_is_cached(open_store: Open, valkey: Va
     assert await store.find(name) == Reason.SESSION_EXPIRED
 
 
-async def test_a_key_of_another_type_is_an_outage_and_no_session(
+async def test_a_key_that_holds_no_string_is_malformed(open_store: Open, valkey: Valkey) -> None:
+    store, (name,) = await open_store(), names_of(1)
+    valkey.client.rpush(session_key(name), "x")
+    assert await store.find(name) == Reason.SESSION_MALFORMED
+
+
+async def test_an_error_of_the_store_is_an_outage_and_no_session(
     open_store: Open, valkey: Valkey
 ) -> None:
     store, (name,) = await open_store(), names_of(1)
-    valkey.client.rpush(session_key(name), "x")
-    with pytest.raises(Exception, match="WRONGTYPE"):
+    write(valkey, name)
+    valkey.client.rpush(epoch_key(epoch_name("", "u1")), "x")
+    with pytest.raises(AuthUnavailable, match="WRONGTYPE"):
         await store.find(name)
 
 
@@ -298,9 +305,8 @@ async def test_a_hook_hears_of_every_ending(open_store: Open, valkey: Valkey) ->
         await other.end(name, reason="logout")
         assert await heard.get() == frozenset({name})
         name = digest(await other.create(record()))
-        store.follow(name)
-        await store.find(name)
-        valkey.client.delete(session_key(name))
+        store.follow(lambda: [name])
+        valkey.client.delete(session_key(name))  # this gateway never read it
         assert await heard.get() == frozenset({name})
         await other.end_all(reason="admin")
         assert await heard.get() is None
