@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def wait_for(port: int, *, seconds: float = 30) -> None:
             return
         time.sleep(0.05)
     raise TimeoutError(f"nothing listens on port {port}")
+
+
+def wait_until_it_answers(url: str, fields: Mapping[str, str], *, seconds: float = 30) -> None:
+    """Return when a GET of *url* is answered with 200; raise `TimeoutError` otherwise."""
+    deadline = time.monotonic() + seconds
+    request = urllib.request.Request(url, headers=dict(fields))  # noqa: S310 - a loopback address
+    failure = ""
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(request, timeout=2):  # noqa: S310 - the same
+                return
+        except OSError as error:  # HTTPError is one
+            failure = str(error)
+        time.sleep(0.05)
+    raise TimeoutError(f"no good answer from {url}: {failure}")
 
 
 @contextlib.contextmanager
@@ -126,7 +142,7 @@ def compare(
             started = running(peer.command, PROXY_CORE, log, **peer.environment)
             asked.append((peer, ground, stack.enter_context(started)))
             try:
-                wait_for(ground.port)
+                wait_until_it_answers(f"http://127.0.0.1:{ground.port}{peer.path}", peer.fields)
                 ask(peer, ground, asked[-1][2], 1)
             except (TimeoutError, RuntimeError, subprocess.CalledProcessError) as failure:
                 sys.exit(f"{peer.name}: {failure}\n{log.read_text()[-2000:]}")
