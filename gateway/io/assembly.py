@@ -20,6 +20,7 @@ from auth.io.token_verifier import JwtVerifier
 from auth.login.assembly import open_login_service
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.service import LoginService
+from auth.revocable_tokens import RevocableTokens
 from config.model import Configuration
 from gateway.io.generation import ServerState
 from gateway.snapshot import build_snapshot
@@ -118,8 +119,9 @@ class Assembly:
             signer = current.signer
         else:
             signer = self._keys.signer(settings)
+        tokens = RevocableTokens(verifier, self.store) if verifier is not None else None
         authenticator = Authenticator(
-            self.store, verifier, cookie_name=configuration.session.cookie_name
+            self.store, tokens, cookie_name=configuration.session.cookie_name
         )
         login = LateLogin(self._desk, configuration)
         state = ServerState(snapshot, authenticator, signer, login)

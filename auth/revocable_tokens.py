@@ -1,0 +1,66 @@
+"""Bearer tokens that can be taken back before they expire.
+
+A `TokenVerifier` says who a token speaks for, by its signature, for as long as it lasts. This one
+asks in addition whether the token, or everything its issuer made for its subject, was revoked.
+"""
+
+from auth.decision import Reason
+from auth.identity import Authenticated, Caller, Identity, Rejected
+from auth.ports import TokenRevocations, TokenVerifier
+from auth.revocation import TokenRef, token_ref
+
+_REVOKED = Rejected(Reason.TOKEN_REVOKED)
+# As many as the verifier remembers.
+_MOST_REFERENCES = 10_000
+
+
+class RevocableTokens:
+    """A `TokenVerifier`: *verifier*, but for what *revocations* knows to be over."""
+
+    def __init__(self, verifier: TokenVerifier, revocations: TokenRevocations) -> None:
+        self._verifier = verifier
+        self._revocations = revocations
+        self._references: dict[str, TokenRef] = {}
+
+    def peek(self, token: str) -> Caller | None:
+        """Return the verdict if both the verifier's and the store's are at hand."""
+        caller = self._verifier.peek(token)
+        if not isinstance(caller, Authenticated):
+            return caller
+        revoked = self._revocations.peek_revoked(self._reference(caller.identity))
+        if revoked is None:
+            return None
+        return _REVOKED if revoked else caller
+
+    async def verify(self, token: str) -> Caller:
+        """Return who *token* speaks for unless it was revoked.
+
+        Raises:
+            AuthUnavailable: the issuer's keys or the store could not be asked.
+        """
+        caller = await self._verifier.verify(token)
+        if not isinstance(caller, Authenticated):
+            return caller
+        revoked = await self._revocations.is_revoked(self._reference(caller.identity))
+        return _REVOKED if revoked else caller
+
+    def _reference(self, identity: Identity) -> TokenRef:
+        """Return what names the token in the store; made once, it costs two hashes."""
+        reference = self._references.get(identity.token_digest)
+        if reference is None:
+            reference = _reference_of(identity)
+            if len(self._references) >= _MOST_REFERENCES:
+                self._references.clear()
+            self._references[identity.token_digest] = reference
+        return reference
+
+
+def _reference_of(identity: Identity) -> TokenRef:
+    jti, issued_at = identity.claims.get("jti"), identity.claims.get("iat")
+    return token_ref(
+        issuer=identity.issuer,
+        subject=identity.subject,
+        jti=jti if isinstance(jti, str) else "",
+        issued_at=float(issued_at) if isinstance(issued_at, int | float) else 0.0,
+        expires_at=identity.expires_at,
+    )
