@@ -28,7 +28,7 @@ from gateway.response_reading import ResponseHead
 
 if TYPE_CHECKING:
     from gateway.forwarded import Client as Origin
-    from gateway.io.pool import UpstreamPool
+    from gateway.io.pool import EndpointPool, UpstreamPool
     from gateway.routing import Matched
 
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -124,6 +124,7 @@ class Exchange:
         "client",
         "connection",
         "doomed",
+        "endpoint",
         "event",
         "generation",
         "head",
@@ -164,6 +165,8 @@ class Exchange:
         self.permit: Allow | None = None
         self.matched: Matched | None = None
         self.pool: UpstreamPool | None = None
+        self.endpoint: EndpointPool | None = None
+        """The endpoint whose turn it is."""
         self.connection: UpstreamConnection | None = None
         self.request_sent = False
         self.answered = False

@@ -192,7 +192,7 @@ class Serving:
         if head.has_body or head.upgrade:
             return False
         assert exchange.pool is not None
-        endpoint = exchange.pool.choose()
+        endpoint = exchange.endpoint = exchange.pool.choose()
         connection = endpoint.take_idle(repeatable=exchange.method in REPEATABLE)
         if connection is None:
             return False
@@ -323,7 +323,8 @@ class Serving:
         assert pool is not None
         tried: list[EndpointPool] = []
         while True:
-            endpoint = pool.choose(tried)
+            # One choice for each request, or taking turns would turn twice.
+            endpoint, exchange.endpoint = exchange.endpoint or pool.choose(tried), None
             # A connection that has died once already, or is to change protocols, is a new one.
             if not exchange.repeated and not exchange.wants_upgrade:
                 idle = endpoint.take_idle(repeatable=exchange.may_repeat)

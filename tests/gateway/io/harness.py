@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import time
@@ -37,7 +38,6 @@ from config.model import (
 from gateway.events import ExchangeFinished
 from gateway.io.server import GatewayServer, ServerState
 from gateway.snapshot import Snapshot, build_snapshot
-
 
 DEFAULT_LIMITS = Limits()
 STANDARD = IdentityHeaders(
@@ -346,7 +346,7 @@ def state_of(settings: Configuration, sessions: Sessions, login: EchoLogin) -> S
 
 @asynccontextmanager
 async def gateway(
-    settings: Configuration, *, sweep_seconds: float = 0.05
+    settings: Configuration, *, sweep_seconds: float = 0.05, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Gateway]:
     sessions, login = Sessions(), EchoLogin()
     state = state_of(settings, sessions, login)
@@ -368,7 +368,7 @@ async def gateway(
         listener.listen(512)
         listener.setblocking(False)
         port = listener.getsockname()[1]
-        await server.start([listener])
+        await server.start([listener], tls=tls)
         running = Gateway(server, port, state)
         running.events, running.sessions, running.login = events, sessions, login
         try:

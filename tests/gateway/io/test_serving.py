@@ -1,0 +1,211 @@
+import asyncio
+import re
+from ipaddress import ip_network
+
+import pytest
+
+from auth.ports import AuthUnavailable
+from config.model import AccessRule
+from tests.gateway.io.harness import (
+    ALL,
+    PRIVATE,
+    configuration,
+    gateway,
+    one_upstream,
+    route,
+    upstream,
+)
+
+pytestmark = pytest.mark.wire
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n%b\r\n"
+
+
+def field(head: bytes, name: str) -> str:
+    found = re.search(rf"\r\n{name}: ([^\r]*)\r\n", head.decode("latin-1"))
+    return found[1] if found else ""
+
+
+async def test_a_known_caller_is_served_without_asking_the_store() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        known = running.sessions.sign_in("u1")
+        unknown = running.sessions.sign_in("u2", cached=False)
+        for cookie, asked in ((known, 0), (unknown, 1), (known, 1), (unknown, 2)):
+            line = b"Cookie: doorward=%b\r\n" % cookie.encode()
+            assert (await running.ask(GET % (b"private/x", line))).status == 200
+            assert running.sessions.asked == asked
+        subjects = [field(head, "X-Auth-Subject") for head in backend.requests]
+        assert subjects == ["u1", "u2", "u1", "u2"]
+
+
+async def test_many_callers_on_shared_upstream_connections_keep_their_identities() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE, ALL])) as running,
+    ):
+        cookies = {f"u{n}": running.sessions.sign_in(f"u{n}", cached=n % 2 == 0) for n in range(20)}
+
+        async def ask(subject: str) -> None:
+            for turn in range(5):
+                line = b"Cookie: doorward=%b\r\n" % cookies[subject].encode()
+                path = f"private/{subject}/{turn}".encode()
+                assert (await running.ask(GET % (path, line))).status == 200
+                await running.ask(GET % (f"{subject}".encode(), b""))
+
+        await asyncio.gather(*(ask(subject) for subject in cookies))
+        for head in backend.requests:
+            target = head.split(b" ")[1].decode()
+            expected = target.split("/")[2] if target.startswith("/private/") else ""
+            assert field(head, "X-Auth-Subject") == expected
+        assert backend.connections < len(backend.requests)
+
+
+async def test_an_outage_is_503_and_leaves_the_cookie_alone() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE, ALL])) as running,
+    ):
+        cookie = running.sessions.sign_in("u1", cached=False)
+        running.sessions.out = True
+        line = b"Cookie: doorward=%b\r\n" % cookie.encode()
+        answer = await running.ask(GET % (b"private/x", line))
+
+        assert answer.status == 503
+        assert "retry-after" in answer.fields
+        assert "set-cookie" not in answer.fields
+        assert backend.connections == 0
+        assert (await running.ask(GET % (b"public", line))).status == 200
+        running.sessions.out = False
+        assert (await running.ask(GET % (b"private/x", line))).status == 200
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a bug"), AuthUnavailable("out"), KeyError("x")])
+@pytest.mark.parametrize("cached", [True, False])
+async def test_whatever_fails_in_a_decision_lets_nothing_through(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, *, cached: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        cookie = running.sessions.sign_in("u1", cached=cached)
+        monkeypatch.setattr("auth.authentication.identity_of", fail)
+        line = b"Cookie: doorward=%b\r\n" % cookie.encode()
+        answer = await running.ask(GET % (b"private/x", line))
+
+        assert answer.status in (500, 503)
+        assert b"bug" not in answer.content
+        assert backend.connections == 0
+        assert running.events[-1].decision != "allow"
+
+
+async def test_a_key_that_is_missing_lets_nothing_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise AuthUnavailable("no key")
+
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE, ALL])) as running,
+    ):
+        await running.ask(GET % (b"public", b""))  # so that a connection idles
+        monkeypatch.setattr(running.state.signer, "assertion_for", fail)
+        cookie = running.sessions.sign_in("u1")
+        answer = await running.ask(
+            GET % (b"private/x", b"Cookie: doorward=%b\r\n" % cookie.encode())
+        )
+
+        assert answer.status == 503
+        assert len(backend.requests) == 1
+        (endpoint_pool,) = running.server._generation.pools["app"].endpoints
+        assert endpoint_pool.in_flight == 0
+
+
+async def test_the_request_id_is_new_unless_a_trusted_proxy_gave_one() -> None:
+    line = b"X-Request-Id: from-the-proxy\r\n"
+    for trusted in (True, False):
+        settings = {"trusted_proxies": LOOPBACK} if trusted else {}
+        async with (
+            upstream() as backend,
+            gateway(configuration(one_upstream(backend), [ALL], **settings)) as running,  # type: ignore[arg-type]
+        ):
+            await running.ask(GET % (b"", line))
+            sent = field(backend.requests[0], "X-Request-Id")
+            assert (sent == "from-the-proxy") is trusted
+            assert trusted or re.fullmatch(r"[0-9a-f]{32}", sent)
+            assert running.events[-1].request_id == sent
+
+
+async def test_a_trace_is_continued_or_begun() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        trace = f"00-{'ab' * 16}-{'cd' * 8}-01"
+        await running.ask(GET % (b"", b"traceparent: %b\r\n" % trace.encode()))
+        await running.ask(GET % (b"", b"traceparent: nonsense\r\n"))
+        await running.ask(GET % (b"", b""))
+
+        traces = [field(head, "traceparent") for head in backend.requests]
+        assert traces[0] == trace
+        assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", one) for one in traces)
+        assert len(set(traces)) == 3
+
+
+async def test_ids_do_not_repeat() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        serving = running.server._serving
+
+        assert len({serving._new_id() for _ in range(10_000)}) == 10_000
+
+
+async def test_what_the_gateway_answers_itself_reaches_no_upstream() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        answer = await running.ask(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer.status == 204
+        again = await running.ask(b"OPTIONS /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+        assert again.status == 204
+        assert backend.connections == 0
+
+
+async def test_a_condition_on_the_request_is_asked_for_every_request() -> None:
+    rule = AccessRule(level="signed-in", when="request.path.startsWith('/own/' + identity.subject)")
+    async with (
+        upstream() as backend,
+        gateway(
+            configuration(one_upstream(backend), [route("own", "/own/*", access=rule)])
+        ) as running,
+    ):
+        line = b"Cookie: doorward=%b\r\n" % running.sessions.sign_in("u1").encode()
+        paths = (b"own/u1/x", b"own/u2/x", b"own/u1/y", b"own/u2/y")
+        statuses = [(await running.ask(GET % (path, line))).status for path in paths]
+
+        assert statuses == [200, 403, 200, 403]
+
+
+async def test_changed_roles_count_at_once() -> None:
+    rule = AccessRule(level="signed-in", roles=frozenset({"editor"}))
+    async with (
+        upstream() as backend,
+        gateway(
+            configuration(one_upstream(backend), [route("edit", "/*", access=rule)])
+        ) as running,
+    ):
+        line = b"Cookie: doorward=%b\r\n"
+        for roles, status in ((("editor",), 200), ((), 403), (("editor", "admin"), 200)):
+            cookie = running.sessions.sign_in("u1", roles=roles)  # the same session, changed
+            answer = await running.ask(GET % (b"x", line % cookie.encode()))
+            assert answer.status == status
+        assert field(backend.requests[-1], "X-Auth-Roles") == "editor,admin"
