@@ -79,3 +79,11 @@ def command_client(address: StoreAddress) -> "redis.asyncio.Redis":
     return redis.asyncio.Redis(
         host=host, port=port, db=address.database, ssl=address.tls, **options
     )
+
+
+async def close_client(client: "redis.asyncio.Redis") -> None:
+    """Close *client*, and those with which it asks the sentinels, which redis-py leaves open."""
+    await client.aclose()
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()

@@ -21,7 +21,7 @@ from auth.io.address import StoreAddress, StoreURLError, parse_store_url
 from auth.io.barrier import Barrier
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
 from auth.io.link import Link
-from auth.io.locating import command_client, open_primary
+from auth.io.locating import close_client, command_client, open_primary
 from auth.io.reader import OnEnded, Reader
 from auth.io.records import read_records, records_of, scan_digests
 from auth.io.scripts import CREATE, END, EPOCH, TOUCH
@@ -82,6 +82,7 @@ class RedisSessionStore:
         self._worker = worker
         self._name = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
         self._reader = Reader(settings, name=self._name)
+        self._closed = False
         self._identity: tuple[bytes, bytes] | None = None
         self._control_identity: tuple[bytes, bytes] | None = None
         self._control: Link
@@ -123,7 +124,10 @@ class RedisSessionStore:
                 await link.ready()
 
     async def close(self) -> None:
-        """Give the lease back and disconnect."""
+        """Give the lease back and disconnect; once is enough."""
+        if self._closed:
+            return
+        self._closed = True
         if self._worker:
             await self._reader.link.close()
             self._reader.lose()
@@ -131,7 +135,7 @@ class RedisSessionStore:
             with contextlib.suppress(AuthUnavailable):
                 await self._call_all([("HDEL", WORKERS_KEY, self._name)])
         await self._control.close()
-        await self.commands.aclose()
+        await close_client(self.commands)
 
     async def _meet_tracked(self, connection: Connection) -> None:
         identity, _ = await _identify(connection)

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -415,6 +417,30 @@ class TestTokens:
     async def test_an_expired_token_needs_no_revocation(self, open_store: Open) -> None:
         store = await open_store()
         assert (await store.revoke_token("https://idp", "j1", time.time() - 1000)).ended == 0
+
+
+async def test_the_documented_permissions_suffice(open_store: Open, valkey: Valkey) -> None:
+    documentation = Path("docs/revocation.md").read_text("utf-8")
+    found = re.search(r"user doorward (.*?)```", documentation, re.DOTALL)
+    assert found
+    rules = found[1].replace("PASSWORD", "pw").split()
+    client: Any = valkey.client
+    client.execute_command("ACL", "SETUSER", "doorward", "reset", *rules)
+    client.acl_log_reset()
+    store = await open_store(valkey.tcp_url.replace("//", "//doorward:pw@"))
+    assert store.status()["caching"] is True
+    names = [digest(await store.create(record())) for _ in range(2)]
+    await store.find(names[0])
+    store._reader.touches.add(names[0])
+    await store.sessions_of("u1")
+    await store.end(names[0], reason="logout")
+    await store.end_subject("u1", reason="everywhere")
+    await store.end_all(reason="admin")
+    await store.revoke_token("https://idp", "j", time.time() + 60)
+    await store.revoke_tokens_of("https://idp", "u1")
+    await _until(lambda: store._reader.counters["touches"] == 1)
+    await store.close()
+    assert client.acl_log() == []
 
 
 async def _until(condition: object) -> None:
