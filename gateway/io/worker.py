@@ -141,6 +141,8 @@ class Worker:
         if certificates is not None:
             self._watch = asyncio.create_task(_watch_certificates(certificates))
         self._server = server
+        # Whoever deletes a record, `redis-cli` included: what runs in its name ends.
+        self._assembly.store.follow(server.live_sessions)
         self._assembly.store.follow(server.live_sessions)
         # What is there now stays: the collector need not look at it again and again. The request
         # path makes hardly any cycles, so it may wait for more garbage than by default.
@@ -189,7 +191,7 @@ async def work(end: socket.socket) -> None:
     )
     commands = asyncio.create_task(serve_commands(end, worker.perform))
     over = asyncio.create_task(worker.over.wait())
-    await over
+    await asyncio.wait((commands, over), return_when=asyncio.FIRST_COMPLETED)
     if not worker.over.is_set():
         _log.warning("the supervisor is gone: ending within %g s", ORPHAN_SECONDS)
     await worker.close()

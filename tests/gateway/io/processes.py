@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,7 +63,10 @@ def request(
 
 
 class Backend(BaseHTTPRequestHandler):
-    """Answers with the subject it was told; `/…/slow` waits until the test opens the gate."""
+    """Answers with the subject it was told.
+
+    `/…/slow` waits until the test opens the gate, `/…/stream` does so after the first byte.
+    """
 
     protocol_version = "HTTP/1.1"
     gate = threading.Event()
@@ -77,7 +80,14 @@ class Backend(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.path.endswith("/stream"):
+            self.wfile.write(body[:1])
+            self.wfile.flush()
+            self.reached.set()
+            self.gate.wait(20)
+            body = body[1:]
+        with suppress(ConnectionError):  # the gateway has cut it, and a test sees that
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass

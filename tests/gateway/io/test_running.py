@@ -4,11 +4,12 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from http.client import RemoteDisconnected
+from http.client import IncompleteRead, RemoteDisconnected
 from pathlib import Path
 from typing import Self
 
 import pytest
+import redis
 
 from tests.gateway.io.processes import (
     Answered,
@@ -87,6 +88,30 @@ def test_a_session_made_by_a_login_service_is_admitted_until_it_is_ended(
     assert ended.json["acknowledged"] == ended.json["of"] == 2
     for _ in range(10):
         assert request(shared.port, "GET", "/private/1", Cookie=cookie).status == 401
+
+
+def test_what_runs_in_the_name_of_a_record_that_somebody_deletes_is_cut(
+    shared: GatewayProcess,
+) -> None:
+    Backend.gate.clear()
+    Backend.reached.clear()
+    cookie, digest = shared.sign_in("u3")
+    cut = threading.Event()
+
+    def be_cut() -> None:
+        with pytest.raises((ConnectionError, IncompleteRead)):
+            request(shared.port, "GET", "/private/stream", Cookie=cookie)
+        cut.set()
+
+    slow = threading.Thread(target=be_cut)
+    slow.start()
+    assert Backend.reached.wait(10)
+    with redis.Redis(unix_socket_path=str(shared.directory / ".doorward" / "store.sock")) as store:
+        assert store.delete(f"doorward:session:{{{digest}}}") == 1
+    noticed = cut.wait(3)
+    Backend.gate.set()
+    slow.join()
+    assert noticed
 
 
 def test_a_bad_file_fails_no_request_and_a_good_one_goes_live(
