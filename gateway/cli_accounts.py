@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from auth.io.address import StoreURLError
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError, embedded_url
 from auth.io.session_store import open_session_store
 from auth.login.accounts import Account, AccountError, Accounts
@@ -183,7 +184,7 @@ def _end_sessions(account: Account, route_file: Path, *, reason: str) -> None:
     try:
         with _store_url(loaded, route_file) as url:
             ended = asyncio.run(_end(url, loaded, account.subject, reason=reason))
-    except (AuthUnavailable, EmbeddedStoreError) as error:
+    except (AuthUnavailable, EmbeddedStoreError, StoreURLError) as error:
         raise click.ClickException(
             f"its sessions go on: {error}; mend that, then run"
             f" `doorward sessions revoke --subject {account.subject}`"

@@ -13,6 +13,7 @@ from typing import TypeVar
 import click
 import msgspec
 
+from auth.io.address import StoreURLError
 from auth.io.embedded import EmbeddedStoreError, embedded_url
 from auth.io.session_store import RedisSessionStore, open_session_store
 from auth.io.signing_keys import SigningKeys
@@ -179,6 +180,8 @@ def _with_store(file: Path, do: Callable[[RedisSessionStore], Awaitable[_T]]) ->
 
     try:
         return asyncio.run(work())
+    except StoreURLError as error:
+        raise click.ClickException(str(error)) from error
     except AuthUnavailable as error:
         raise click.ClickException(
             f"the session store does not answer ({error}): check store.url, and that it runs"

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 import uvloop
 
+from auth.io.address import StoreURLError
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError
 from auth.io.session_store import open_session_store
 from config.io.files import load_configuration
@@ -62,7 +63,7 @@ def run_gateway(options: RunOptions, say: Callable[[str], None]) -> None:
         try:
             _run(options, configuration, say, stack)
         except (
-            *(CannotListenError, EmbeddedStoreError, StartFailedError, DemoError),
+            *(CannotListenError, EmbeddedStoreError, StoreURLError, StartFailedError, DemoError),
             OSError,
         ) as error:
             raise CannotRunError(str(error)) from error
