@@ -46,7 +46,7 @@ class Absent(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """The request carries a credential that is no good: treated as absent, told apart in the log."""
+    """The request carries a credential that is no good: as if absent, but told apart in the log."""
 
     reason: str
     """A code of `auth.decision.Reason`, for the log and never for the answer."""

@@ -1,4 +1,4 @@
-"""An answer that the gateway itself gives, as a value; `gateway.responses` is where they are made."""
+"""An answer that the gateway itself gives, as a value; `gateway.responses` makes them."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Where the gateway keeps what it writes: `.doorward/` beside the route file, or `DOORWARD_DATA`."""
+"""Where the gateway keeps what it writes: `.doorward/` beside the route file or `DOORWARD_DATA`."""
 
 import os
 from collections.abc import Mapping

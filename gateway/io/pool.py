@@ -33,7 +33,7 @@ EJECT_AFTER = 3
 EJECT_SECONDS = 5.0
 
 
-class ConnectFailed(Exception):  # noqa: N818 - what happened, not a fault of ours
+class ConnectFailed(Exception):
     """No connection to an endpoint could be made; `reason` says which kind of failure."""
 
     def __init__(self, reason: Reason, detail: str) -> None:

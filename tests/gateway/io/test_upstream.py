@@ -76,7 +76,7 @@ CHUNKED = (
         (OK + b"x", "GET", True, False),
         (CHUNKED + b"x", "GET", True, False),
         (b"HTTP/1.1 204 No Content\r\n\r\nx", "GET", True, False),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", "GET", True, False),
+        (OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), "GET", True, False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "GET", True, False),
     ],
     ids=[
