@@ -39,7 +39,7 @@ class Prepare(msgspec.Struct, tag="prepare", frozen=True):
 
     generation: int
     configuration: bytes
-    """A pickled `Configuration`: what the supervisor checked, and not what a file says by now."""
+    """`gateway.io.packing`: what the supervisor checked, and not what a file says by now."""
 
 
 class Commit(msgspec.Struct, tag="commit", frozen=True):

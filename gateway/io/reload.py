@@ -10,7 +10,6 @@ for the same reason.
 
 import asyncio
 import logging
-import pickle
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -19,6 +18,7 @@ import msgspec
 from config.model import Configuration
 from config.problem import Problem
 from gateway.io.control import ChannelError, CommandError
+from gateway.io.packing import pack_configuration
 from gateway.io.worker_process import WorkerProcess
 from gateway.snapshot import Snapshot, build_snapshot
 
@@ -31,7 +31,7 @@ class Live(msgspec.Struct, frozen=True):
     generation: int
     configuration: Configuration
     snapshot: Snapshot
-    pickled: bytes
+    packed: bytes
     """The configuration as it travels to workers."""
 
 
@@ -51,7 +51,7 @@ def build_live(configuration: Configuration, generation: int) -> Live | list[Pro
     snapshot = build_snapshot(configuration, generation)
     if isinstance(snapshot, list):
         return snapshot
-    return Live(generation, configuration, snapshot, pickle.dumps(configuration))
+    return Live(generation, configuration, snapshot, pack_configuration(configuration))
 
 
 def keep_fixed(old: Configuration, new: Configuration) -> tuple[Configuration, tuple[str, ...]]:
@@ -116,7 +116,7 @@ class Reloader:
     async def bring_up(self, worker: WorkerProcess) -> None:
         """Have a new *worker* serve the generation in force. Raises as `CallingEnd.call` does."""
         async with self.lock:
-            await worker.prepare(self.live.generation, self.live.pickled)
+            await worker.prepare(self.live.generation, self.live.packed)
             await worker.commit(self.live.generation)
 
     async def reload(self) -> Reloaded:
@@ -150,7 +150,7 @@ class Reloader:
         if isinstance(new, list):
             return self._refused([problem.at(self._file) for problem in new])
         workers = [worker for worker in self._workers() if worker.alive and worker.generation]
-        failures = await _each(workers, lambda worker: worker.prepare(new.generation, new.pickled))
+        failures = await _each(workers, lambda worker: worker.prepare(new.generation, new.packed))
         if failures:
             await asyncio.gather(*(worker.abort(new.generation) for worker in workers))
             return self._refused(failures)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import pickle
 import signal
 import socket
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import uvloop
 
-from config.model import Configuration
 from gateway.io.access_log import AccessLog, LogSink
 from gateway.io.application_log import start_logging
 from gateway.io.assembly import Assembly, Parts
@@ -34,6 +32,7 @@ from gateway.io.control import (
     serve_commands,
 )
 from gateway.io.metrics import Counters, Measurement, add_store_numbers
+from gateway.io.packing import unpack_configuration
 from gateway.io.server import GatewayServer
 from gateway.io.tls import Certificates
 
@@ -106,9 +105,7 @@ class Worker:
 
     async def _prepare(self, command: Prepare) -> None:
         assert self._start is not None
-        # The bytes are the supervisor's own, over a socket pair that nobody else has.
-        configuration = pickle.loads(command.configuration)  # noqa: S301 - see above
-        assert isinstance(configuration, Configuration)
+        configuration = await asyncio.to_thread(unpack_configuration, command.configuration)
         if self._assembly is None:
             self._assembly = await Assembly.open(
                 self._start.store_url, configuration, Path(self._start.data_directory)

@@ -82,9 +82,9 @@ class WorkerProcess:
         """Tell the process what it needs once. Raises as `CallingEnd.call` does."""
         await self._channel.call(start, timeout=PREPARE_SECONDS)
 
-    async def prepare(self, generation: int, pickled: bytes) -> None:
+    async def prepare(self, generation: int, packed: bytes) -> None:
         """Have it make a generation ready. Raises as `CallingEnd.call` does."""
-        await self._channel.call(Prepare(generation, pickled), timeout=PREPARE_SECONDS)
+        await self._channel.call(Prepare(generation, packed), timeout=PREPARE_SECONDS)
 
     async def commit(self, generation: int) -> None:
         """Have it serve the generation that it has prepared. Raises as `CallingEnd.call` does."""

@@ -5,7 +5,6 @@ The lifecycle of processes is tested with it; `tests/wire` does the same with th
 
 import asyncio
 import os
-import pickle
 import socket
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from gateway.io.control import (
     serve_commands,
 )
 from gateway.io.metrics import Measurement
+from gateway.io.packing import unpack_configuration
 
 
 class StandIn:
@@ -40,7 +40,7 @@ class StandIn:
             case Prepare():
                 if (self.directory / f"refuse-{command.generation}").exists():
                     raise ValueError("this generation is not for us")
-                pickle.loads(command.configuration)
+                unpack_configuration(command.configuration)
             case Commit():
                 self.generation = command.generation
                 if self.server is None:

@@ -1,7 +1,7 @@
 """The real worker, driven by commands as the supervisor would."""
 
 import asyncio
-import pickle
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +13,12 @@ from config.model import Address, Certificate, Configuration
 from gateway.io.control import Abort, Commit, Drain, Measure, Prepare, ReopenLogs, Start
 from gateway.io.listening import address_of, listening_sockets
 from gateway.io.metrics import Measurement
+from gateway.io.packing import pack_configuration
 from gateway.io.tls import CertificateError
 from gateway.io.worker import Worker
 from tests.conftest import Valkey
 from tests.gateway.io.supervised import configuration
+from tests.gateway.io.test_tls import make_certificate
 
 
 class Driven:
@@ -29,7 +31,7 @@ class Driven:
 
     async def go_live(self, generation: int, configured: Configuration | None = None) -> None:
         configured = configured or configuration()
-        await self.worker.perform(Prepare(generation, pickle.dumps(configured)))
+        await self.worker.perform(Prepare(generation, pack_configuration(configured)))
         await self.worker.perform(Commit(generation))
 
     async def get(self, path: str) -> bytes:
@@ -38,6 +40,17 @@ class Driven:
         answer = await reader.read()
         writer.close()
         return answer
+
+    async def certificate(self) -> bytes | None:
+        """Return the certificate that the worker shows."""
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection(
+            self.address.host, self.address.port, ssl=anybody, server_hostname="a.example"
+        )
+        shown: bytes | None = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return shown
 
     async def measure(self) -> dict[str, float]:
         measured = await self.worker.perform(Measure())
@@ -71,7 +84,7 @@ async def test_what_is_prepared_serves_only_after_the_commit(
 ) -> None:
     async with driven(tmp_path, valkey) as gateway:
         await gateway.go_live(1)
-        await gateway.worker.perform(Prepare(2, pickle.dumps(configuration())))
+        await gateway.worker.perform(Prepare(2, pack_configuration(configuration())))
         await gateway.get("/.doorward/nothing")
         await gateway.worker.perform(Commit(2))
         await gateway.get("/.doorward/nothing")
@@ -82,7 +95,7 @@ async def test_what_is_prepared_serves_only_after_the_commit(
 async def test_what_was_aborted_cannot_be_committed(tmp_path: Path, valkey: Valkey) -> None:
     async with driven(tmp_path, valkey) as gateway:
         await gateway.go_live(1)
-        await gateway.worker.perform(Prepare(2, pickle.dumps(configuration())))
+        await gateway.worker.perform(Prepare(2, pack_configuration(configuration())))
         await gateway.worker.perform(Abort(2))
         with pytest.raises(KeyError):
             await gateway.worker.perform(Commit(2))
@@ -98,8 +111,25 @@ async def test_certificates_that_cannot_be_used_stop_a_reload(
     async with driven(tmp_path, valkey) as gateway:
         await gateway.go_live(1)
         with pytest.raises(CertificateError, match=r"nowhere\.pem"):
-            await gateway.worker.perform(Prepare(2, pickle.dumps(bad)))
+            await gateway.worker.perform(Prepare(2, pack_configuration(bad)))
         assert b" 404 " in await gateway.get("/.doorward/nothing")
+
+
+async def test_new_certificate_files_are_taken_up_by_a_running_worker(
+    tmp_path: Path, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.io.worker.CERTIFICATE_SECONDS", 0.02)
+    first = make_certificate(tmp_path, "first", "a.example")
+    second = make_certificate(tmp_path, "second", "a.example")
+    server = msgspec.structs.replace(configuration().server, certificates=(first,))
+    async with driven(tmp_path, valkey) as gateway:
+        await gateway.go_live(1, msgspec.structs.replace(configuration(), server=server))
+        served = await gateway.certificate()
+        Path(second.cert_file).rename(first.cert_file)
+        Path(second.key_file).rename(first.key_file)
+        async with asyncio.timeout(5):
+            while await gateway.certificate() == served:
+                await asyncio.sleep(0.02)
 
 
 async def test_what_a_worker_measures_covers_requests_and_store(

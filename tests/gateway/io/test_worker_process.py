@@ -1,5 +1,4 @@
 import asyncio
-import pickle
 import socket
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import pytest
 from config.model import Address
 from gateway.io.control import ChannelError, CommandError, Start
 from gateway.io.listening import listening_sockets
+from gateway.io.packing import pack_configuration
 from gateway.io.worker_process import WorkerProcess
 from tests.gateway.io.processes import is_running
-from tests.gateway.io.supervised import STANDIN
+from tests.gateway.io.supervised import STANDIN, configuration
 
 
 async def started(directory: Path) -> tuple[WorkerProcess, socket.socket]:
@@ -30,7 +30,7 @@ async def started(directory: Path) -> tuple[WorkerProcess, socket.socket]:
 
 async def test_a_worker_serves_a_generation_only_after_its_commit(tmp_path: Path) -> None:
     worker, listener = await started(tmp_path)
-    await worker.prepare(1, pickle.dumps("configuration"))
+    await worker.prepare(1, pack_configuration(configuration()))
     assert worker.generation == 0
     await worker.commit(1)
     assert worker.generation == 1
