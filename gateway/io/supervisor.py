@@ -8,14 +8,13 @@ when it is killed because the workers' channels and the store's pipe end.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     import socket
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 FIRST_DELAY = 0.1
 LAST_DELAY = 5.0
@@ -253,8 +253,7 @@ class Supervisor:
             return await worker.wait()
         finally:
             worker.kill()
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker.wait()
+            await _finish(asyncio.create_task(worker.wait()))
             self._totals.retire(worker.pid)
 
     async def _spawn(self, slot: int, listener: int) -> WorkerProcess:
@@ -263,9 +262,9 @@ class Supervisor:
             WorkerProcess.spawn(slot, listener, self.settings.worker_command)
         )
         try:
-            return await asyncio.shield(spawning)
+            return await _finish(spawning)
         except asyncio.CancelledError:
-            worker = await spawning
+            worker = spawning.result()
             worker.kill()
             await worker.wait()
             raise
@@ -283,3 +282,12 @@ class Supervisor:
         started = self._started
         if started is not None and not started.done() and len(self.serving) == self.slots:
             started.set_result(None)
+
+
+async def _finish(task: asyncio.Task[_T]) -> _T:
+    """Return what *task* does; when we are cancelled, let it end first: it holds a process."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise

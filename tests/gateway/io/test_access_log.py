@@ -115,7 +115,8 @@ async def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
     log.reopen()
     log(event("/after"))
     log.close()
-    assert json.loads(path.read_text())["path"] == "/after"
+    # The line before may be in either file, depending on when the thread got to it.
+    assert json.loads(path.read_text().splitlines()[-1])["path"] == "/after"
 
 
 async def test_the_log_is_not_for_everybody_on_the_machine(tmp_path: Path) -> None:
