@@ -2,12 +2,13 @@
 # make test   everything that is tested; needs no root and no service that is already running
 # make check  format, lint, types, import layers
 # make bench  CPU a request, side by side with the peers that are installed
+# make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install peers run test check format lock bench bench-peers soak clean
+.PHONY: help install peers run test check format lock bench bench-peers fuzz soak clean
 
 help:
 	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +65,13 @@ peers: .venv/.installed-peers
 soak: .venv/.installed-dev
 	@exec env DOORWARD_SOAK=1 $(BIN)/python -m pytest -m soak
 
+# Coverage-guided fuzzing, FUZZ_SECONDS for each target; what it learns stays in .fuzz.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= reading framing target response cookies return_url forwarded token conversation
+fuzz: .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.lock
+	@for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzzing $$target $(FUZZ_SECONDS) || exit 1; done
+
 # Three locks: production (its image brings a server of its own), with the embedded store, and with the tools.
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
@@ -74,4 +82,4 @@ lock: .venv/.installed-dev
 	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
 
 clean:
-	rm -rf .venv .doorward build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .doorward .fuzz build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -29,6 +29,7 @@ _BRACKETED = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - RFC 9110 5.6.2, not a secret
 _PAIR = re.compile(rf'({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*+)")')
+_SEPARATOR = re.compile(r"[ \t]*+([;,])[ \t]*+")
 _FORWARDING = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded")
 
 
@@ -182,7 +183,7 @@ def _read_forwarded(values: tuple[str, ...]) -> list[dict[str, str]]:
                 raise BadRequest(400, "The Forwarded field is malformed.")
             element[name.lower()] = plain
             position = pair.end()
-            separator = re.compile(r"[ \t]*+([;,])[ \t]*+").match(value, position)
+            separator = _SEPARATOR.match(value, position)
             if separator is not None:
                 position = separator.end()
                 if separator[1] == ",":
