@@ -52,6 +52,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "no-referrer",
+            "Server": "doorward",  # not which version of what answers
         }
     )
     return answer
