@@ -126,6 +126,28 @@ async def test_a_client_that_pipelines_without_reading_is_not_buffered_for_ever(
         transport.abort()
 
 
+async def test_what_comes_behind_a_request_under_way_waits_within_bounds() -> None:
+    async def never(
+        backend: Upstreams, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await backend.read_head(reader)
+        await reader.read()
+
+    async with (
+        upstream(never) as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        client = await running.connect()
+        client.writer.write(GET % b"first" + GET % b"behind" * 1_000_000)
+        await asyncio.sleep(0.3)
+        (held,) = running.server._serving.connections
+
+        assert len(backend.requests) == 1
+        assert len(held._pending) <= connection.PENDING_LIMIT + 256 * 1024
+        assert client.transport.get_write_buffer_size() > 1_000_000
+        client.transport.abort()
+
+
 async def test_a_head_that_comes_byte_by_byte_is_read() -> None:
     async with (
         upstream(echo) as backend,
@@ -193,10 +215,12 @@ async def test_nothing_after_a_refusal_is_answered() -> None:
         client = await running.connect()
         await client.send(b"GET / HTTP/1.1\r\n\r\n" + GET % b"smuggled")
         await client.receive()
-        await client.send(GET % b"smuggled")
-
         assert await client.at_end()
+        client.writer.write(GET % b"smuggled")
+        await asyncio.sleep(0.1)
+
         assert backend.connections == 0
+        assert len(running.events) == 1
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HT"], ids=["nothing", "part"])
@@ -222,7 +246,9 @@ async def test_a_head_that_trickles_gets_no_more_time_than_one_that_stops() -> N
     ):
         client = await running.connect()
         trickle = asyncio.create_task(_trickle(client, b"GET /" + b"x" * 200))
+        began = asyncio.get_running_loop().time()
         assert (await client.receive()).status == 408
+        assert asyncio.get_running_loop().time() - began < 1.5  # and not after all of it
         trickle.cancel()
         await asyncio.wait([trickle])
 

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from auth.session import digest
+from config.model import AccessRule
 from gateway.io.server import ServerState
 from tests.gateway.io.harness import (
     ALL,
@@ -119,6 +120,41 @@ async def test_a_request_under_way_keeps_its_generation() -> None:
 
         assert await client.reader.readexactly(5) == b"0\r\n\r\n"
         assert running.events[-1].generation == 1
+
+
+async def test_a_request_that_waits_for_the_store_keeps_its_generation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    async with (
+        upstream() as old,
+        upstream() as new,
+        gateway(configuration(one_upstream(old), [PRIVATE])) as running,
+    ):
+        cookie = running.sessions.sign_in("u1", cached=False)
+        find = running.sessions.find
+
+        async def slowly(session_digest: str, *, serve_cached: float = 0.0) -> object:
+            asked.set()
+            await go_on.wait()
+            return await find(session_digest, serve_cached=serve_cached)
+
+        monkeypatch.setattr(running.sessions, "find", slowly)
+        client = await running.connect()
+        await client.send(with_cookie(b"/private/x", cookie))
+        await asked.wait()
+        admins = AccessRule(level="signed-in", roles=frozenset({"admin"}))
+        settings = configuration(one_upstream(new), [route("all", "/*", access=admins)])
+        running.server.replace_snapshot(
+            replaced(running, running.state, snapshot=snapshot_of(settings, 2))
+        )
+        go_on.set()
+
+        assert (await client.receive()).status == 200
+        assert (len(old.requests), len(new.requests)) == (1, 0)
+        assert (running.events[-1].generation, running.events[-1].route) == (1, "private")
+        await client.send(with_cookie(b"/private/x", cookie))
+        assert (await client.receive()).status == 403
 
 
 async def test_reloads_under_load_fail_no_request_and_never_mix_generations() -> None:
