@@ -8,9 +8,12 @@ from typing import Protocol
 
 import msgspec
 
+from auth.assertion import Signed
 from auth.identity import Identity
 from auth.login.messages import LoginAnswer, LoginRequest
 from gateway.fields import FieldRules
+from gateway.identity_blocks import IdentityBlocks
+from gateway.identity_blocks import IdentityBlocks
 from gateway.io.pool import UpstreamPool
 from gateway.pipeline import Authenticator
 from gateway.snapshot import Snapshot
@@ -19,7 +22,7 @@ from gateway.snapshot import Snapshot
 class Signer(Protocol):
     """Who signs identity assertions; `auth.assertion.AssertionSigner` is the one in use."""
 
-    def assertion_for(self, identity: Identity, audience: str, now: float) -> str:
+    def signed_for(self, identity: Identity, audience: str, now: float) -> Signed:
         """Return an assertion; raise `AuthUnavailable` while there is no key."""
         ...
 
@@ -51,6 +54,8 @@ class Generation(msgspec.Struct, frozen=True, eq=False):
     state: ServerState
     rules: FieldRules
     pools: Mapping[str, UpstreamPool]
+    blocks: IdentityBlocks
+    blocks: IdentityBlocks
 
     @property
     def snapshot(self) -> Snapshot:
@@ -66,4 +71,5 @@ def make_generation(state: ServerState, previous: Generation | None) -> Generati
     for name, upstream in configuration.upstreams.items():
         pool = old.get(name)
         pools[name] = pool if pool and pool.upstream == upstream else UpstreamPool(upstream)
-    return Generation(state, state.snapshot.field_rules, pools)
+    blocks = IdentityBlocks(configuration.identity)
+    return Generation(state, state.snapshot.field_rules, pools, blocks)

@@ -23,7 +23,7 @@ from gateway.answer import Answer
 from gateway.bad_request import BadRequest
 from gateway.events import ExchangeFinished, Observer
 from gateway.forwarded import continued_trace, read_client
-from gateway.forwarding import identity_block, plan
+from gateway.forwarding import plan
 from gateway.head import RequestHead
 from gateway.io.answering import CONTINUE
 from gateway.io.endpoints import Endpoints
@@ -278,11 +278,10 @@ class Serving:
         block = b""
         identity = permit.identity
         if identity is not None:
-            headers = generation.snapshot.configuration.identity
             assertion = generation.state.signer.assertion_for(
                 identity, matched.route.upstream.name, event.started_at
             )
-            block = identity_block(headers, identity, assertion)
+            block = generation.blocks.block(identity, assertion)
         trace = continued_trace(exchange.head)
         return plan(
             permit,
