@@ -47,7 +47,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     groups: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     claims: Mapping[str, object] = {}
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] | tuple[tuple[str, str], ...] = ()
+    """A mapping, or pairs where a name comes more than once."""
 
 
 _decode_question = msgspec.json.Decoder(Question).decode
@@ -241,12 +242,13 @@ class AdminServer:
                     claims=question.claims,
                 )
             )
+        fields = question.headers
         explanation = explain(
             self._supervisor.reloader.live.snapshot,
             question.method,
             question.url,
             caller=caller,
-            fields=question.headers,
+            fields=fields if isinstance(fields, tuple) else tuple(fields.items()),
         )
         return json_answer(explanation)
 
