@@ -8,6 +8,7 @@ A bearer token is revoked by its `jti`, or by the epoch of its issuer and subjec
 
 import hashlib
 import math
+from functools import lru_cache
 
 import msgspec
 
@@ -34,6 +35,7 @@ def _name_of(*parts: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@lru_cache(maxsize=20_000)  # asked for at every read of a session, and as dear as all its parsing
 def epoch_name(issuer: str, subject: str) -> str:
     """Name the epoch of *subject* at *issuer*; for sessions the issuer is empty."""
     return _name_of(issuer, subject)

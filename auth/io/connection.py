@@ -6,6 +6,9 @@ its callback, the reply is read all the same, so nobody can be handed another on
 (redis-py 4.5.1 had exactly that). A reply of a type that the command cannot have means the two
 sides disagree about the order: the connection is closed and everybody in the queue is told.
 
+What is sent in one turn of the event loop is written at its end in one piece: a system call costs
+as much as all the rest of a read, and a busy worker reads several sessions in a turn.
+
 Callbacks and pushes are called inside `data_received`, never later: what the caller sees is the
 order in which the store did things. That order is what the session cache rests on.
 
@@ -58,6 +61,9 @@ class Connection(asyncio.Protocol):
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._waiting: deque[tuple[OnReply, type | tuple[type, ...], float]] = deque()
         self._transport: asyncio.Transport | None = None
+        self._unwritten: list[bytes] = []
+        self._turn_at = 0.0
+        self._loop = asyncio.get_running_loop()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport (asyncio calls this)."""
@@ -73,9 +79,17 @@ class Connection(asyncio.Protocol):
         """
         if self.lost or self._transport is None or len(self._waiting) >= _MOST_IN_FLIGHT:
             raise StoreLost("not connected")
-        self._waiting.append((on_reply, expect, boottime()))
+        if not self._unwritten:
+            self._loop.call_soon(self._write)
+            self._turn_at = boottime()
+        self._waiting.append((on_reply, expect, self._turn_at))
         # hiredis' stub asks for a tuple of one
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]
+        self._unwritten.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+
+    def _write(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        if self._transport is not None and not self.lost:
+            self._transport.write(b"".join(unwritten))
 
     def call(
         self, *command: Argument, expect: type | tuple[type, ...] = object

@@ -15,23 +15,25 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.aborted = False
 
     def write(self, data: object) -> None:
         self.written += cast("bytes", data)
+        self.writes += 1
 
     def abort(self) -> None:
         self.aborted = True
 
 
 @pytest.fixture
-def connection() -> Connection:
+async def connection() -> Connection:
     made = Connection()
     made.connection_made(Wire())
     return made
 
 
-def test_replies_and_pushes_are_handed_out_in_their_order(connection: Connection) -> None:
+async def test_replies_and_pushes_are_handed_out_in_their_order(connection: Connection) -> None:
     seen: list[object] = []
     connection.on_push = seen.append
     for _ in range(2):
@@ -40,7 +42,7 @@ def test_replies_and_pushes_are_handed_out_in_their_order(connection: Connection
     assert seen == [b"a", [b"invalidate", [b"k"]], b"b"]
 
 
-def test_a_reply_may_come_byte_by_byte(connection: Connection) -> None:
+async def test_a_reply_may_come_byte_by_byte(connection: Connection) -> None:
     seen: list[Reply] = []
     connection.send(("GET", "k"), seen.append)
     for byte in b"$3\r\nabc\r\n":
@@ -48,7 +50,7 @@ def test_a_reply_may_come_byte_by_byte(connection: Connection) -> None:
     assert seen == [b"abc"]
 
 
-def test_the_answer_to_subscribe_is_a_push_or_an_error(connection: Connection) -> None:
+async def test_the_answer_to_subscribe_is_a_push_or_an_error(connection: Connection) -> None:
     seen: list[Reply] = []
     connection.send(("SUBSCRIBE", "c"), seen.append)
     connection.send(("PING",), seen.append)
@@ -66,7 +68,7 @@ async def test_an_abandoned_call_leaves_its_reply_to_nobody_else(connection: Con
     assert await second == b"b"
 
 
-def test_a_reply_of_another_type_closes_the_connection(connection: Connection) -> None:
+async def test_a_reply_of_another_type_closes_the_connection(connection: Connection) -> None:
     seen: list[Reply] = []
     connection.send(("PTTL", "k"), seen.append, int)
     connection.send(("PTTL", "k"), seen.append, int)
@@ -76,12 +78,14 @@ def test_a_reply_of_another_type_closes_the_connection(connection: Connection) -
 
 
 @pytest.mark.parametrize("data", [b"+PONG\r\n", b"?garbage\r\n"], ids=["unasked", "no RESP"])
-def test_what_nobody_asked_for_closes_the_connection(connection: Connection, data: bytes) -> None:
+async def test_what_nobody_asked_for_closes_the_connection(
+    connection: Connection, data: bytes
+) -> None:
     connection.data_received(data)
     assert connection.lost
 
 
-def test_an_error_is_a_reply_of_any_type(connection: Connection) -> None:
+async def test_an_error_is_a_reply_of_any_type(connection: Connection) -> None:
     seen: list[Reply] = []
     connection.send(("PTTL", "k"), seen.append, int)
     connection.data_received(b"-LOADING busy\r\n")
@@ -89,7 +93,7 @@ def test_an_error_is_a_reply_of_any_type(connection: Connection) -> None:
     assert not connection.lost
 
 
-def test_a_lost_connection_tells_its_owner_first_and_everybody_once(
+async def test_a_lost_connection_tells_its_owner_first_and_everybody_once(
     connection: Connection,
 ) -> None:
     seen: list[object] = []
@@ -102,10 +106,23 @@ def test_a_lost_connection_tells_its_owner_first_and_everybody_once(
         connection.send(("GET", "k"), seen.append)
 
 
-def test_a_queue_without_end_is_refused(connection: Connection) -> None:
+async def test_a_queue_without_end_is_refused(connection: Connection) -> None:
     def send_many() -> None:
         for _ in range(100_000):
             connection.send(("GET", "k"), lambda _: None)
 
     with pytest.raises(StoreLost):
         send_many()
+
+
+async def test_what_is_sent_in_one_turn_is_written_in_one_piece_and_in_order() -> None:
+    made, wire = Connection(), Wire()
+    made.connection_made(wire)
+    for key in ("a", "b"):
+        made.send(("GET", key), lambda _: None)
+    assert not wire.written
+    await asyncio.sleep(0)
+    assert wire.written == b"".join(
+        b"*2\r\n$3\r\nGET\r\n$1\r\n%b\r\n" % key for key in (b"a", b"b")
+    )
+    assert wire.writes == 1
