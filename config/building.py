@@ -59,7 +59,7 @@ def build_configuration(document: Document, locate: Locate) -> Configuration:
         identity=_identity(root.get("identity", {}), public_url),
         upstreams={name: _upstream(name, each) for name, each in root["upstreams"].items()},
         routes=tuple(
-            _route(each, place, document)
+            build_route(each, place, document)
             for each, place in zip(root["routes"], root["routes"].places, strict=True)
         ),
         tests=tuple(
@@ -210,7 +210,8 @@ def _upstream(name: str, given: Any) -> Upstream:
     )
 
 
-def _route(given: PlacedMapping, place: tuple[int, int], document: Document) -> Route:
+def build_route(given: PlacedMapping, place: tuple[int, int], document: Document) -> Route:
+    """Return the route that *given*, at *place*, describes; its form has been checked."""
     match, access = given["match"], given["access"]
     rewrite = given.get("rewrite", {})
     outage = given.get("on_store_outage", "deny")

@@ -3,26 +3,41 @@
     text → document (values and places) → secrets put in → schema → checks between values → records
 
 Every step reports all it finds, and the next one still runs on what can be read, so an operator
-sees everything in one go; records are built only when nothing was found.
+sees everything in one go. A configuration is built only when nothing was found; routes that are
+sound in themselves are built all the same, so that whoever compiles them (`Examine`) can add what
+compiling finds.
 """
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
-from config.building import build_configuration
+from config.building import build_configuration, build_route
 from config.checks import find_conflicts
-from config.document import read_document
-from config.model import Configuration
+from config.document import Document, PlacedMapping, PlacedSequence, read_document
+from config.model import Configuration, Route
 from config.problem import Problem
 from config.schema import SCHEMA
 from config.substitution import fill_document
 from config.validation import Check, compile_schema, validate
 
+Examine = Callable[[Sequence[Route]], list[Problem]]
+"""What is wrong with routes beyond their form; the packages above this one know."""
+
+
+def examine_nothing(_routes: Sequence[Route]) -> list[Problem]:
+    """Find nothing: for who only reads."""
+    return []
+
 
 @cache
 def _check() -> Check:
     return compile_schema(SCHEMA)
+
+
+@cache
+def _check_route() -> Check:
+    return compile_schema(SCHEMA["properties"]["routes"]["items"])
 
 
 def read_configuration(
@@ -31,6 +46,7 @@ def read_configuration(
     environment: Mapping[str, str],
     read_file: Callable[[str], str],
     base_dir: str,
+    examine: Examine = examine_nothing,
 ) -> Configuration | list[Problem]:
     """Return what *text* says, or every problem in it, sorted by place. Never raises.
 
@@ -39,6 +55,7 @@ def read_configuration(
         environment: Where `${NAME}` is looked up.
         read_file: Called with a path for `${file:PATH}`; raises `OSError` or `ValueError`.
         base_dir: What relative paths in the file are relative to.
+        examine: Called with the sound routes of a file that has problems, to find more of them.
     """
 
     def locate(path: str) -> str:
@@ -52,5 +69,17 @@ def read_configuration(
     # What could not be put in is one problem, not also a malformed value.
     found = [problem for problem in found if (problem.line, problem.column) not in unfilled]
     if problems := document.problems + found:
-        return sorted(set(problems))
+        return sorted({*problems, *examine(_sound_routes(document))})
     return build_configuration(document, locate)
+
+
+def _sound_routes(document: Document) -> list[Route]:
+    """Return the routes of a file with problems that have none of form themselves."""
+    routes = document.root.get("routes") if isinstance(document.root, PlacedMapping) else None
+    if not isinstance(routes, PlacedSequence):
+        return []
+    return [
+        build_route(given, place, document)
+        for given, place in zip(routes, routes.places, strict=True)
+        if not validate(given, place, _check_route())
+    ]

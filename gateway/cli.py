@@ -21,7 +21,7 @@ from gateway.explain import explain as explain_request
 from gateway.explanation_text import render_explanation
 from gateway.loopholes import find_loopholes
 from gateway.route_listing import render_routes
-from gateway.snapshot import Snapshot, build_snapshot
+from gateway.snapshot import Snapshot, build_snapshot, examine_routes
 
 DEFAULT_FILE = "routes.yaml"
 
@@ -186,7 +186,7 @@ def require_snapshot(file: Path) -> Snapshot:
 def _build(file: Path) -> Snapshot | list[Problem]:
     if not file.is_file():
         raise click.ClickException(f"{file} is no file: name the route file, or write one there")
-    configuration = load_configuration(file)
+    configuration = load_configuration(file, examine=examine_routes)
     if isinstance(configuration, list):
         return configuration
     return build_snapshot(configuration, generation=1)

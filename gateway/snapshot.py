@@ -4,14 +4,17 @@ A request takes the snapshot that is current when its head has been read and kee
 a reload is one assignment.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import msgspec
 
-from auth.cookies import form_cookie_name
+from auth.cookies import form_cookie_name, sign_in_cookie_prefix
 from auth.origins import Origins
 from auth.policy import Policy, PolicyError, compile_rule
-from config.model import AccessRule, Configuration, Route
+from config.model import AccessRule, Configuration, Route, Upstream
 from config.problem import Problem
 from gateway.fields import FieldRules
+from gateway.permits import Permits
 from gateway.precedence import CompiledRoute, compile_route
 from gateway.route_tests import failed_tests
 from gateway.routing import RouteTable
@@ -27,6 +30,8 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     origins: Origins
     field_rules: FieldRules
     """Which fields are the gateway's, in either direction."""
+    permits: Permits = msgspec.field(default_factory=Permits)
+    """Remembered; no part of the generation's meaning."""
 
 
 def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | list[Problem]:
@@ -36,20 +41,7 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
     precedence, and, once there is none of these, tests of the file that fail. Takes time in
     proportion to the routes and blocks: run it off the event loop.
     """
-    problems: list[Problem] = []
-    policies: dict[AccessRule, Policy] = {}
-    routes: list[CompiledRoute] = []
-    for route in configuration.routes:
-        policy = policies.get(route.access)
-        if policy is None:
-            try:
-                policy = policies[route.access] = compile_rule(route.access)
-            except PolicyError as error:
-                problems.append(_condition_problem(route, error))
-                continue
-        routes.append(compile_route(route, policy, configuration.upstreams[route.upstream]))
-    table = RouteTable(routes)
-    problems += table.ambiguities
+    table, problems = _compile_table(configuration.routes, configuration.upstreams)
     if problems:
         return sorted(problems)
     session_cookie = configuration.session.cookie_name
@@ -60,11 +52,43 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
         origins=Origins.of(configuration),
         field_rules=FieldRules(
             configuration.identity,
-            cookie_names=(session_cookie, form_cookie_name(session_cookie)),
+            cookie_names=(
+                session_cookie,
+                form_cookie_name(session_cookie),
+                f"{sign_in_cookie_prefix(session_cookie)}*",
+            ),
             bearer_is_ours=bool(configuration.tokens),
         ),
     )
     return failed_tests(snapshot) or snapshot
+
+
+def examine_routes(routes: Sequence[Route]) -> list[Problem]:
+    """Return what keeps *routes* from being compiled together: the rest of their file is broken.
+
+    For `config.reading.Examine`, so that an operator sees these problems in the same go.
+    """
+    names = {route.upstream for route in routes}
+    return _compile_table(routes, {name: Upstream(name, ()) for name in names})[1]
+
+
+def _compile_table(
+    routes: Iterable[Route], upstreams: Mapping[str, Upstream]
+) -> tuple[RouteTable, list[Problem]]:
+    problems: list[Problem] = []
+    policies: dict[AccessRule, Policy] = {}
+    compiled: list[CompiledRoute] = []
+    for route in routes:
+        policy = policies.get(route.access)
+        if policy is None:
+            try:
+                policy = policies[route.access] = compile_rule(route.access)
+            except PolicyError as error:
+                problems.append(_condition_problem(route, error))
+                continue
+        compiled.append(compile_route(route, policy, upstreams[route.upstream]))
+    table = RouteTable(compiled)
+    return table, [*problems, *table.ambiguities]
 
 
 def _condition_problem(route: Route, error: PolicyError) -> Problem:

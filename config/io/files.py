@@ -10,18 +10,19 @@ from config.document import MAXIMUM_SIZE
 from config.model import Configuration
 from config.overriding import move_addresses
 from config.problem import Problem
-from config.reading import read_configuration
+from config.reading import Examine, examine_nothing, read_configuration
 
 _MAXIMUM_SECRET_SIZE = 1024 * 1024
 
 
 def load_configuration(
-    path: Path, environment: Mapping[str, str] = os.environ
+    path: Path, environment: Mapping[str, str] = os.environ, *, examine: Examine = examine_nothing
 ) -> Configuration | list[Problem]:
     """Return what the route file at *path* says, or all of its problems. Never raises.
 
     Relative paths in it are relative to its own directory. `DOORWARD_LISTEN` and
-    `DOORWARD_ADMIN_LISTEN` move the two addresses, and `workers: auto` is counted out.
+    `DOORWARD_ADMIN_LISTEN` move the two addresses, and `workers: auto` is counted out. *examine*
+    adds to the problems of a file that has some (`config.reading.Examine`).
     """
     try:
         # A character is at most four bytes of UTF-8; one byte more shows that the file is larger.
@@ -38,6 +39,7 @@ def load_configuration(
         environment=environment,
         read_file=lambda name: _read_text(Path(name), _MAXIMUM_SECRET_SIZE),
         base_dir=str(path.absolute().parent),
+        examine=examine,
     )
     if isinstance(configuration, list):
         return configuration

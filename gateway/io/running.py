@@ -24,6 +24,7 @@ from gateway.io.listening import CannotListenError, address_of, listening_socket
 from gateway.io.preflight import runtime_problems, this_runtime
 from gateway.io.reload import Live, build_live
 from gateway.io.supervisor import RunSettings, StartFailedError, Supervisor
+from gateway.snapshot import examine_routes
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T", Configuration, Live)
@@ -166,7 +167,7 @@ def with_real_port(configuration: Configuration, address: Address) -> Configurat
 
 
 def _load(options: RunOptions) -> Configuration | list[Problem]:
-    loaded = load_configuration(options.file)
+    loaded = load_configuration(options.file, examine=examine_routes)
     if isinstance(loaded, list):
         return loaded
     workers = options.workers or loaded.server.workers

@@ -138,15 +138,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def hold(self) -> None:
         """Stop reading: the client is slow."""
-        if self.transport is not None and not self._held:
+        transport = self.transport
+        if transport is not None and not self._held and not transport.is_closing():
             self._held = True
-            self.transport.pause_reading()
+            transport.pause_reading()
 
     def go_on(self) -> None:
         """Read again."""
-        if self.transport is not None and self._held:
+        transport = self.transport
+        if transport is not None and self._held and not transport.is_closing():
             self._held = False
-            self.transport.resume_reading()
+            transport.resume_reading()
 
     @property
     def held(self) -> bool:

@@ -1,16 +1,20 @@
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.model import Configuration
+from config.model import Configuration, Route
+from config.problem import Problem
+from config.reading import read_configuration
 from tests.config.reading_support import (
     MINIMAL,
     ROOT,
     configuration,
+    missing_file,
     place_of,
     problems,
     read,
@@ -165,3 +169,31 @@ def test_no_change_to_a_file_makes_reading_raise(edits: list[tuple[int, int, str
 @pytest.mark.parametrize("text", ["", "5", "[]", "text", "{}", "~", "version: 1"])
 def test_what_is_no_route_file_is_told(text: str) -> None:
     assert problems(text)
+
+
+def test_the_sound_routes_of_a_broken_file_are_handed_on() -> None:
+    seen: list[Route] = []
+
+    def examine(routes: Sequence[Route]) -> list[Problem]:
+        seen.extend(routes)
+        return [Problem(1, 1, "and this")]
+
+    text = MINIMAL + "  - {id: odd, match: {path: odd}, upstream: notes, access: public}\n"
+    found = read_configuration(
+        text, environment={}, read_file=missing_file, base_dir="/", examine=examine
+    )
+    assert isinstance(found, list)
+    assert found[0].message == "and this"
+    assert len(found) == 2
+    assert "odd" not in {route.id for route in seen}
+    assert seen
+
+
+def test_the_routes_of_a_good_file_are_not_examined_twice() -> None:
+    def examine(_routes: Sequence[Route]) -> list[Problem]:
+        raise AssertionError("the file is good")
+
+    found = read_configuration(
+        MINIMAL, environment={}, read_file=missing_file, base_dir="/", examine=examine
+    )
+    assert isinstance(found, Configuration)

@@ -61,6 +61,21 @@ def test_check_names_what_only_compiling_finds(file: Path) -> None:
     assert "'note-deletion' (line 33)" in lines[1]
 
 
+def test_check_names_what_compiling_finds_beside_mistakes_of_form(file: Path) -> None:
+    broken = ROUTES.replace("  listen: 127.0.0.1:8080", "  listne: 127.0.0.1:8080").replace(
+        "{roles: [admin]}", "{when: identity.subjekt == 'x'}"
+    )
+    broken += "  - {id: again, match: {path: '/notes/{n}', methods: [DELETE]}, upstream: nots,"
+    file.write_text(
+        broken + " access: public}\n  - {id: open, match: {path: /o}, upstream: notes}\n"
+    )
+    result = run("check", file)
+    assert result.exit_code == 1
+    said = ["listne", "subjekt", "'note-deletion' (line 33)", "nots", '"access" is missing']
+    for line, word in zip(result.stdout.splitlines(), said, strict=True):
+        assert word in line
+
+
 def test_check_runs_the_files_tests(file: Path) -> None:
     file.write_text(f"{ROUTES}tests:\n  - {{request: GET /notes, expect: allow}}\n")
     result = run("check", file)
