@@ -1,0 +1,53 @@
+"""Each defence taken out once: the histories that pass with it must find a violation without it.
+
+The seeds are those that found it when they were tried in order from 1; the first that finds it
+again is enough. A seed replays the plan, not every microsecond, so each gets a few chances.
+"""
+
+import pytest
+
+from auth.io.session_store import RedisSessionStore
+from tests.conftest import Valkey
+from tests.faults.checker import check
+from tests.faults.defences import (
+    WithBlindTouch,
+    WithOldCopies,
+    WithOutagesAsAbsence,
+    WithoutBarrier,
+    WithoutLease,
+    WithoutMemory,
+    WithoutOrder,
+    WithoutTicket,
+    opener_of,
+)
+from tests.faults.small_world import run_history
+
+pytestmark = pytest.mark.wire
+
+CHANCES = 8
+ENDED = {"admitted_after_end"}
+DELETED = {"admitted_after_delete", "came_back"}
+
+CONTROLS: dict[type[RedisSessionStore], tuple[tuple[int, ...], set[str]]] = {
+    WithoutTicket: ((2, 4, 5, 1, 3), ENDED | DELETED | {"stale_record"}),
+    WithoutOrder: ((1, 2, 3), ENDED | DELETED),
+    WithoutLease: ((34, 22, 41, 12, 54), ENDED | DELETED),
+    WithoutBarrier: ((41, 10, 23, 39, 8), ENDED),
+    WithBlindTouch: ((9, 11, 14, 17, 5), DELETED | {"stale_record"}),
+    WithoutMemory: ((38, 8, 45), ENDED),
+    WithOldCopies: ((41, 16, 32, 39), ENDED | DELETED),
+    WithOutagesAsAbsence: ((13, 10, 15), {"wrongly_refused"}),
+}
+
+
+@pytest.mark.parametrize("kind", CONTROLS, ids=lambda kind: kind.__name__)
+async def test_without_this_defence_a_history_breaks_a_promise(
+    valkey: Valkey, kind: type[RedisSessionStore]
+) -> None:
+    seeds, rules = CONTROLS[kind]
+    for seed in seeds * CHANCES:
+        valkey.flush()
+        history = await run_history(valkey, seed, open_store=opener_of(kind))
+        if rules & {found.rule for found in check(history)}:
+            return
+    pytest.fail(f"{kind.__name__}: none of the seeds {seeds} found it missing")
