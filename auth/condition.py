@@ -68,6 +68,8 @@ class Condition(msgspec.Struct, frozen=True):
     """Name in CEL and attribute of `RequestFacts`; the same for the two below."""
     identity_names: tuple[tuple[str, str], ...]
     identity_lists: tuple[tuple[str, str], ...]
+    reads: frozenset[str]
+    """The attributes of `RequestFacts` that it reads."""
     reads_request: bool
     """Whether it reads anything of the request but the method."""
     reads_identity: bool
@@ -94,6 +96,7 @@ def compile_condition(expression: str) -> Condition:
         request_names=tuple(request),
         identity_names=tuple(pair for pair in identity if pair[1] not in _LISTS),
         identity_lists=tuple(pair for pair in identity if pair[1] in _LISTS),
+        reads=frozenset(attribute for _, attribute in request),
         reads_request=any(attribute != "method" for _, attribute in request),
         reads_identity=bool(identity),
     )

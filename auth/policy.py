@@ -40,6 +40,8 @@ class Policy(msgspec.Struct, frozen=True):
     condition: Condition | None = None
     asks_identity: bool = False
     """Whether any part of the rule can hold for somebody only."""
+    reads: frozenset[str] = frozenset()
+    """The attributes of `RequestFacts` that the condition reads."""
 
 
 _NOBODY = Identity(subject="")
@@ -63,6 +65,7 @@ def compile_rule(rule: AccessRule) -> Policy:
         reads_request=condition is not None and condition.reads_request,
         condition=condition,
         asks_identity=asks,
+        reads=condition.reads if condition is not None else frozenset(),
     )
 
 

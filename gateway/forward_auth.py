@@ -82,7 +82,7 @@ def _read(asked: _Asked, head: RequestHead, *, allow_encoded_slash: bool) -> Req
         raise BadRequest(400, "The scheme of the original request is missing or malformed.")
     authority = read_authority(asked.authority, asked.scheme)
     target = canonical(asked.target.encode("latin-1"), allow_encoded_slash=allow_encoded_slash)
-    return msgspec.structs.replace(
+    original = msgspec.structs.replace(
         head,
         method=asked.method,
         target=target,
@@ -91,6 +91,8 @@ def _read(asked: _Asked, head: RequestHead, *, allow_encoded_slash: bool) -> Req
         content_length=None,
         chunked=False,
     )
+    original.__dict__["section"] = head.section  # its own fields: what was made of them holds
+    return original
 
 
 def _identity(head: RequestHead) -> tuple[str, str, str]:

@@ -60,12 +60,31 @@ def read_client(
 ) -> Client:
     """Return who sent *head*: *peer* is the address of the connection, *scheme* its scheme.
 
+    Found out once for a section, a connection and a generation.
+
     Raises:
         BadRequest: 400; a trusted proxy passed on a Forwarded and an X-Forwarded-For that disagree.
             One of them is the client's own.
     """
+    section = head.section
+    known = section.client
+    if (
+        known is not None
+        and known[0] is peer
+        and known[1] is scheme
+        and known[2] is trusted_proxies
+    ):
+        return known[3]
+    client = _read_client(peer, head, scheme, trusted_proxies)
+    section.client = (peer, scheme, trusted_proxies, client)
+    return client
+
+
+def _read_client(
+    peer: str, head: RequestHead, scheme: str, trusted_proxies: tuple[IPNetwork, ...]
+) -> Client:
     address = canonical_address(peer) or UNKNOWN
-    if not trusted_proxies or not _is_trusted(address, trusted_proxies):
+    if not trusted_proxies or not is_trusted(address, trusted_proxies):
         return Client(address, scheme, head.authority, False, address)
     fields = head.by_name
     request_id = head.field("x-request-id")
@@ -126,8 +145,9 @@ def canonical_address(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _is_trusted(address: str, trusted_proxies: tuple[IPNetwork, ...]) -> bool:
-    if address == UNKNOWN:
+def is_trusted(address: str, trusted_proxies: tuple[IPNetwork, ...]) -> bool:
+    """Whether *address*, in canonical form, is in one of the networks *trusted_proxies*."""
+    if not address or address == UNKNOWN:
         return False
     parsed = ip_address(address)
     return any(parsed in network for network in trusted_proxies)
@@ -141,7 +161,7 @@ def _walk(peer: str, entries: list[str], trusted_proxies: tuple[IPNetwork, ...])
         if not address:
             break  # `unknown`, an obfuscated name or junk: nobody further left can be known
         chain.append(address)
-        if not _is_trusted(address, trusted_proxies):
+        if not is_trusted(address, trusted_proxies):
             break
     return tuple(reversed(chain))
 

@@ -14,7 +14,7 @@ never holds a line break, a list splits at its commas, and percent-decoding give
 from typing import TYPE_CHECKING
 
 from auth.authentication import is_our_authorization
-from auth.cookies import without_cookies
+from auth.cookies import is_named, without_cookies
 from auth.decision import Allow
 from auth.identity import Identity
 from config.model import IdentityHeaders, Route
@@ -65,14 +65,29 @@ def plan(  # noqa: PLR0913 - the keyword-only ones are worked out once, not per 
     if permit.identity is None and identity_block:
         raise ValueError("identity fields for an anonymous caller")
     target = rewrite(head.target, matched.route.route, base_path=base_path)
-    by_name = head.by_name
-    parts = [f"{head.method} {target.text} HTTP/1.1\r\nHost: {head.authority}\r\n"]
-    if head.upgrade:
-        parts.append(f"Connection: Upgrade\r\nUpgrade: {head.upgrade}\r\n")
-    elif head.chunked:
-        parts.append("Transfer-Encoding: chunked\r\n")
-    elif head.content_length is not None:
-        parts.append(f"Content-Length: {head.content_length}\r\n")
+    return b"".join(
+        (
+            f"{head.method} {target.text} HTTP/1.1\r\n".encode("ascii"),
+            _lines(head, client, rules, traceparent),
+            _framing(head) if head.has_body or head.upgrade or head.content_length == 0 else b"",
+            f"X-Request-Id: {request_id}\r\ntraceparent: {traceparent}\r\n".encode("ascii"),
+            identity_block,
+            b"\r\n",
+        )
+    )
+
+
+def _lines(head: RequestHead, client: Client, rules: FieldRules, traceparent: str) -> bytes:
+    """Return the lines that follow from the fields and the client alone: Host to Via.
+
+    Written once for a section, unless the trace context or a Max-Forwards has a say in them.
+    """
+    section = head.section
+    known = section.lines
+    if known is not None and known[0] is rules and known[1] is client:
+        return known[2]
+    by_name = section.by_name
+    parts = [f"Host: {head.authority}\r\n"]
     options = connection_options(by_name["connection"]) if "connection" in by_name else _NONE
     if options - _USUAL_OPTIONS:
         kept = end_to_end(head.fields, rules, options)
@@ -88,10 +103,20 @@ def plan(  # noqa: PLR0913 - the keyword-only ones are worked out once, not per 
         f"X-Forwarded-Proto: {client.scheme}\r\n"
         f"X-Forwarded-Host: {client.host}\r\n"
         f"Via: {via}1.{head.version[1]} {PSEUDONYM}\r\n"
-        f"X-Request-Id: {request_id}\r\n"
-        f"traceparent: {traceparent}\r\n"
     )
-    return b"%b%b\r\n" % ("".join(parts).encode("latin-1"), identity_block)
+    lines = "".join(parts).encode("latin-1")
+    if "tracestate" not in by_name and "max-forwards" not in by_name:
+        section.lines = (rules, client, lines)
+    return lines
+
+
+def _framing(head: RequestHead) -> bytes:
+    """Return the lines that say what follows the head, written from what was understood."""
+    if head.upgrade:
+        return f"Connection: Upgrade\r\nUpgrade: {head.upgrade}\r\n".encode("ascii")
+    if head.chunked:
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"Content-Length: %d\r\n" % (head.content_length or 0)
 
 
 def rewrite(target: Target, route: Route, *, base_path: str = "") -> Target:
@@ -103,8 +128,10 @@ def rewrite(target: Target, route: Route, *, base_path: str = "") -> Target:
     """
     if target.encoded_slash and not route.allow_encoded_slash:
         raise BadRequest(400, "The path holds an encoded slash.")
-    strip, before = route.strip_prefix.rstrip("/"), base_path + route.add_prefix.rstrip("/")
     path = target.path
+    if not base_path and not route.strip_prefix and not route.add_prefix and path[:1] == "/":
+        return target
+    strip, before = route.strip_prefix.rstrip("/"), base_path + route.add_prefix.rstrip("/")
     if path[:1] != "/":
         raise BadRequest(400, "The request target names no resource.")
     if not strip and not before:
@@ -208,8 +235,7 @@ def sets_cookie(value: str, names: tuple[str, ...]) -> bool:
     `doorward` come back looking like ours. Case does not count.
     """
     pair = value.partition(";")[0].lstrip(" \t=")
-    name = pair.partition("=")[0].rstrip(" \t").lower()
-    return any(name == ours.lower() for ours in names)
+    return is_named(pair.partition("=")[0].rstrip(" \t"), names)
 
 
 def _announced_length(head: ResponseHead) -> list[str]:

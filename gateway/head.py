@@ -1,10 +1,49 @@
 """The head of a request: read once, strictly, and the same for every caller of the pipeline."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gateway.target import Target
+
+if TYPE_CHECKING:
+    from auth.authentication import Credentials
+    from auth.identity import Rejected
+    from gateway.forwarded import Client
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class FieldSection:
+    """The fields of a head by name, and what has been worked out of them.
+
+    Most clients send the same fields again and again; then `gateway.reading.HeadReader` hands out
+    the same section. Those who draw a conclusion from nothing but the fields leave it here, beside
+    what they drew it for (a memo: "for this, that"), and use it while that is the same object.
+    """
+
+    __slots__ = ("by_name", "client", "credentials", "lines")
+
+    def __init__(self, by_name: Mapping[str, tuple[str, ...]]) -> None:
+        self.by_name = by_name
+        """The field values by lower-case name, in order of arrival."""
+        self.credentials: tuple[object, Credentials | Rejected] | None = None
+        """Memo of `gateway.pipeline`."""
+        self.client: tuple[object, object, object, Client] | None = None
+        """Memo of `gateway.forwarded`."""
+        self.lines: tuple[object, object, bytes] | None = None
+        """Memo of `gateway.forwarding`."""
+
+
+def section_of(fields: Fields) -> FieldSection:
+    """Return *fields* by name."""
+    by_name: dict[str, tuple[str, ...]] = {}
+    for name, value in fields:
+        key = name.lower()
+        by_name[key] = (*by_name.get(key, ()), value)
+    return FieldSection(by_name)
 
 
 class RequestHead(msgspec.Struct, frozen=True, dict=True):
@@ -21,7 +60,7 @@ class RequestHead(msgspec.Struct, frozen=True, dict=True):
     authority: str
     """As it is sent on: canonical host, with a port when the client gave one."""
     version: tuple[int, int]
-    fields: tuple[tuple[str, str], ...]
+    fields: Fields
     keep_alive: bool
     """Whether the client may send another request on the connection."""
     content_length: int | None = None
@@ -34,13 +73,14 @@ class RequestHead(msgspec.Struct, frozen=True, dict=True):
     """Whether the gateway answers by itself: `OPTIONS *`, and OPTIONS with `Max-Forwards: 0`."""
 
     @cached_property
-    def by_name(self) -> dict[str, tuple[str, ...]]:
+    def section(self) -> FieldSection:
+        """The fields by name, and what was worked out of them."""
+        return section_of(self.fields)
+
+    @property
+    def by_name(self) -> Mapping[str, tuple[str, ...]]:
         """The field values by lower-case name, in order of arrival."""
-        values: dict[str, tuple[str, ...]] = {}
-        for name, value in self.fields:
-            key = name.lower()
-            values[key] = (*values.get(key, ()), value)
-        return values
+        return self.section.by_name
 
     def field(self, name: str) -> str:
         """Return the only value of the field called *name* (lower case), or an empty string.

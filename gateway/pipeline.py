@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from auth.authentication import Credentials, find_credentials
-from auth.decision import Decision
 from auth.identity import ABSENT, Caller, Rejected
-from auth.policy import RequestFacts, authorize
 from auth.ports import AuthUnavailable
-from gateway.head import RequestHead
+from gateway.head import FieldSection, RequestHead
 from gateway.outcome import Outcome, Unavailable
+from gateway.permits import conclude
 from gateway.routing import NO_ROUTE, Matched, MatchResult, is_own
 
 if TYPE_CHECKING:  # a snapshot runs its file's tests through this module before it is one
@@ -55,12 +54,7 @@ def decide_at_once(
     if matched.route.policy.rule.level == "public":
         return Outcome(conclude(matched, ABSENT, head), snapshot.generation, matched)
     # 3. What does the client show? Two different sessions, say, are a credential that is no good.
-    credentials = find_credentials(
-        head.by_name.get("cookie", ()),
-        head.by_name.get("authorization", ()),
-        snapshot.configuration.session.cookie_name,
-        issuers_configured=bool(snapshot.configuration.tokens),
-    )
+    credentials = credentials_in(head.section, snapshot)
     if isinstance(credentials, Rejected):
         decision = conclude(matched, credentials, head)
         return Outcome(decision, snapshot.generation, matched, credentials)
@@ -69,7 +63,8 @@ def decide_at_once(
     if caller is None:
         return Waiting(matched, credentials)
     # 5. May they?
-    return Outcome(conclude(matched, caller, head), snapshot.generation, matched, caller)
+    decision = snapshot.permits.conclude(matched, caller, head)
+    return Outcome(decision, snapshot.generation, matched, caller)
 
 
 async def decide(
@@ -87,7 +82,7 @@ async def decide(
         # An outage is neither "signed in" nor "not signed in": the cookie stays, nothing passes.
         verdict = Unavailable(outage.reason, outage.retry_after)
         return Outcome(verdict, snapshot.generation, step.matched)
-    decision = conclude(step.matched, caller, head)
+    decision = snapshot.permits.conclude(step.matched, caller, head)
     return Outcome(decision, snapshot.generation, step.matched, caller)
 
 
@@ -97,17 +92,17 @@ def match(snapshot: "Snapshot", head: RequestHead) -> MatchResult:
     return NO_ROUTE if is_own(path) else snapshot.table.match(head.host, path, head.method)
 
 
-def conclude(matched: Matched, caller: Caller, head: RequestHead) -> Decision:
-    """Apply the route's access rule to *caller*; the condition sees the request as it was read."""
-    policy = matched.route.policy
-    if policy.rule.when is None:
-        return authorize(policy, caller, None)
-    fields = head.by_name if policy.reads_request else {}
-    facts = RequestFacts(
-        method=head.method,
-        path=head.target.path,
-        host=head.host,
-        params=matched.params,
-        headers={name: ", ".join(values) for name, values in fields.items()},
+def credentials_in(section: FieldSection, snapshot: "Snapshot") -> Credentials | Rejected:
+    """Return the credentials that the fields hold; found once for a section and a generation."""
+    known = section.credentials
+    if known is not None and known[0] is snapshot:
+        return known[1]
+    by_name = section.by_name
+    found = find_credentials(
+        by_name.get("cookie", ()),
+        by_name.get("authorization", ()),
+        snapshot.configuration.session.cookie_name,
+        issuers_configured=bool(snapshot.configuration.tokens),
     )
-    return authorize(policy, caller, facts)
+    section.credentials = (snapshot, found)
+    return found

@@ -22,10 +22,16 @@ from functools import lru_cache
 from config.model import Limits
 from gateway.authority import read_authority
 from gateway.bad_request import BadRequest
-from gateway.head import RequestHead
+from gateway.head import Fields, FieldSection, RequestHead
 from gateway.target import ASTERISK, PLAIN_FORM, Target, canonical, plain_target
 
-__all__ = ["BadRequest", "check_partial_head", "connection_options", "read_request_head"]
+__all__ = [
+    "BadRequest",
+    "HeadReader",
+    "check_partial_head",
+    "connection_options",
+    "read_request_head",
+]
 
 MAX_REQUEST_LINE = 8190
 """Bytes; RFC 9112 3 asks for 8000, aiohttp and Apache take 8190."""
@@ -37,6 +43,7 @@ _HEAD = re.compile(
     rf"(?:\r\n)?+([{_TOKEN}]{{1,32}}+) (?:{PLAIN_FORM}|([!-~]++)) HTTP/1\.([01])"
     rf"((?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*+)\r\n\r\n"
 )
+_PLAIN_LINE = re.compile(rf"([A-Z\-]{{1,32}}+) {PLAIN_FORM} HTTP/1\.1")
 _REQUEST_LINE = re.compile(rf"[{_TOKEN}]{{1,32}}+ [!-~]++ HTTP/1\.[01]")
 _OTHER_VERSION = re.compile(rf"[{_TOKEN}]{{1,32}}+ [!-~]++ HTTP/[0-9]\.[0-9]")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
@@ -61,6 +68,10 @@ _SINGLETONS = frozenset(
     "sec-websocket-key sec-websocket-version".split()
 )
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
+# With one of these, a head says more than its request line and its plain fields do.
+_NOT_PLAIN = _FRAMING | {"expect", "upgrade", "max-forwards"}
+_MOST_REMEMBERED = 4096
+"""Bytes of fields that a connection remembers."""
 
 
 def read_request_head(
@@ -119,8 +130,59 @@ def read_request_head(
         upgrade,
         target is ASTERISK or (method == "OPTIONS" and _may_go_no_further(by_name)),
     )
-    result.__dict__["by_name"] = by_name  # the cached property, already worked out
+    result.__dict__["section"] = FieldSection(by_name)  # the cached property, already worked out
     return result
+
+
+class HeadReader:
+    """Reads the heads of one connection, whose *scheme* is given.
+
+    Clients repeat themselves: from one request to the next the request line changes, and the fields
+    are the same bytes. Their reading is remembered, so that only the request line is read anew. The
+    same bytes have the same meaning, so the result is that of `read_request_head`. What is
+    remembered holds a cookie, so it lives no longer than the connection, and not while that idles.
+    """
+
+    __slots__ = ("_remembered", "_scheme")
+
+    def __init__(self, scheme: str) -> None:
+        self._scheme = scheme
+        self._remembered: tuple[bytes, RequestHead] | None = None
+
+    def read(
+        self, head: bytes, limits: Limits, *, allow_encoded_slash: bool = False
+    ) -> RequestHead:
+        """Return what *head* says; see `read_request_head`."""
+        remembered = self._remembered
+        if remembered is not None and head.endswith(remembered[0]) and len(head) <= limits.head:
+            line = head[: -len(remembered[0])]
+            plain = _PLAIN_LINE.fullmatch(line.decode("latin-1"))
+            if plain is not None and len(line) <= MAX_REQUEST_LINE and plain[1] in _METHODS:
+                before = remembered[1]
+                method, path, query = plain.groups()
+                again = RequestHead(
+                    method,
+                    plain_target(path, query),
+                    before.host,
+                    before.authority,
+                    before.version,
+                    before.fields,
+                    before.keep_alive,
+                )
+                again.__dict__["section"] = before.section
+                return again
+        result = read_request_head(
+            head, scheme=self._scheme, limits=limits, allow_encoded_slash=allow_encoded_slash
+        )
+        if result.version == (1, 1) and _NOT_PLAIN.isdisjoint(result.by_name):
+            # From the line end before the first field on: no request line can hold that.
+            octets = head[head.find(b"\r\n", 2) :]
+            self._remembered = (octets, result) if len(octets) <= _MOST_REMEMBERED else None
+        return result
+
+    def forget(self) -> None:
+        """Forget what the last head said."""
+        self._remembered = None
 
 
 def check_partial_head(data: bytes | bytearray, *, start: int, limits: Limits) -> None:
@@ -157,7 +219,7 @@ def connection_options(values: tuple[str, ...]) -> frozenset[str]:
     return frozenset(filter(None, members))
 
 
-def _read_fields(lines: str) -> tuple[tuple[tuple[str, str], ...], dict[str, tuple[str, ...]]]:
+def _read_fields(lines: str) -> tuple[Fields, dict[str, tuple[str, ...]]]:
     """Return the fields of *lines*, each with a CRLF before it, in order and by lower-case name."""
     fields: list[tuple[str, str]] = []
     by_name: dict[str, tuple[str, ...]] = {}

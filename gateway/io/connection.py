@@ -32,7 +32,7 @@ from gateway.io.answering import answer_bytes
 from gateway.io.exchange import Exchange
 from gateway.io.relay import Tunnel
 from gateway.io.upstream import WRITE_BUFFER
-from gateway.reading import check_partial_head, read_request_head
+from gateway.reading import HeadReader, check_partial_head
 
 if TYPE_CHECKING:
     from gateway.io.serving import Serving
@@ -112,6 +112,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "_half_closed",
+        "_heads",
         "_held",
         "_last",
         "_length_left",
@@ -141,6 +142,7 @@ class ClientConnection(RequestHandler):
         super().__init__(server, loop=loop, **options)
         self.serving = serving
         self.scheme = "https" if secure else "http"
+        self._heads = HeadReader(self.scheme)
         self.remote = ""
         self.exchange: Exchange | None = None
         self.deadline = 0.0
@@ -223,11 +225,8 @@ class ClientConnection(RequestHandler):
     def _begin(self, head_bytes: bytes) -> None:
         serving = self.serving
         try:
-            head = read_request_head(
-                head_bytes,
-                scheme=self.scheme,
-                limits=serving.limits,
-                allow_encoded_slash=serving.allow_encoded_slash,
+            head = self._heads.read(
+                head_bytes, serving.limits, allow_encoded_slash=serving.allow_encoded_slash
             )
         except BadRequest as error:
             self.refuse(error)
@@ -424,6 +423,10 @@ class ClientConnection(RequestHandler):
         self._last = True
         if self.transport is not None:
             self.transport.abort()
+
+    def forget_fields(self) -> None:
+        """Forget what the client's last head said; it is idle, and a cookie is not for keeping."""
+        self._heads.forget()
 
     def close_idle(self) -> None:
         """Close a connection on which nothing is under way."""

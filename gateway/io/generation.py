@@ -8,11 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from auth.assertion import Signed
 from auth.identity import Identity
 from auth.login.messages import LoginAnswer, LoginRequest
 from gateway.fields import FieldRules
-from gateway.identity_blocks import IdentityBlocks
 from gateway.identity_blocks import IdentityBlocks
 from gateway.io.pool import UpstreamPool
 from gateway.pipeline import Authenticator
@@ -22,7 +20,7 @@ from gateway.snapshot import Snapshot
 class Signer(Protocol):
     """Who signs identity assertions; `auth.assertion.AssertionSigner` is the one in use."""
 
-    def signed_for(self, identity: Identity, audience: str, now: float) -> Signed:
+    def assertion_for(self, identity: Identity, audience: str, now: float) -> str:
         """Return an assertion; raise `AuthUnavailable` while there is no key."""
         ...
 
@@ -54,7 +52,6 @@ class Generation(msgspec.Struct, frozen=True, eq=False):
     state: ServerState
     rules: FieldRules
     pools: Mapping[str, UpstreamPool]
-    blocks: IdentityBlocks
     blocks: IdentityBlocks
 
     @property

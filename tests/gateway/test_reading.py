@@ -16,6 +16,7 @@ from gateway.head import RequestHead
 from gateway.reading import (
     MAX_FIELDS,
     MAX_REQUEST_LINE,
+    HeadReader,
     check_partial_head,
     connection_options,
     read_request_head,
@@ -460,3 +461,58 @@ def test_the_time_to_refuse_is_linear_in_the_bytes() -> None:
         begun = time.process_time()
         assert status_of(text) == 400
         assert time.process_time() - begun < 0.1
+
+
+def test_what_a_connection_remembers_changes_no_reading() -> None:
+    """Every vector, after each kind of head that is remembered, is read as if it came first."""
+    first = (
+        f"GET /a {{}}\r\n{HOST}Cookie: a=b\r\n\r\n",
+        f"GET /a {{}}\r\n{HOST}Connection: close\r\n\r\n",
+        f"GET /a {{}}\r\nHost: other.example\r\n{WEBSOCKET}\r\n",
+        f"POST /a {{}}\r\n{HOST}Content-Length: 3\r\n\r\n",
+        f"OPTIONS /a {{}}\r\n{HOST}Max-Forwards: 0\r\n\r\n",
+    )
+    lines = ("GET /b?c", "POST /b", "get /b", "GET /%41/../c", "OPTIONS *", "GET b", "GET /b;c")
+    for version in ("HTTP/1.1", "HTTP/1.0", "HTTP/1.2"):
+        for text in first:
+            section = text.partition("\r\n")[2]
+            for line in lines:
+                reader = HeadReader("http")
+                for before in (text.format("HTTP/1.1"), text.format("HTTP/1.0")):
+                    reader.read(before.encode(), LIMITS)
+                again = f"{line} {version}\r\n{section}"
+                assert outcome_of(reader, again) == outcome_of(HeadReader("http"), again)
+
+
+def outcome_of(reader: HeadReader, text: str) -> RequestHead | tuple[int, str]:
+    """Return the head, or how it is refused."""
+    try:
+        return reader.read(text.encode(), LIMITS)
+    except BadRequest as refusal:
+        return refusal.status, refusal.detail
+
+
+def test_the_same_fields_make_the_same_section_until_they_are_forgotten() -> None:
+    reader = HeadReader("http")
+    one = reader.read(f"GET /1 HTTP/1.1\r\n{HOST}\r\n".encode(), LIMITS)
+    two = reader.read(f"POST /2?q HTTP/1.1\r\n{HOST}\r\n".encode(), LIMITS)
+    assert (two.method, two.target, two.section) == ("POST", Target("/2", "q", True), one.section)
+    other = reader.read(f"GET /1 HTTP/1.1\r\n{HOST}A: b\r\n\r\n".encode(), LIMITS)
+    assert other.section is not one.section
+    assert other.by_name["a"] == ("b",)
+    reader.forget()
+    assert reader.read(f"GET /1 HTTP/1.1\r\n{HOST}A: b\r\n\r\n".encode(), LIMITS).section is not (
+        other.section
+    )
+
+
+def test_limits_hold_for_a_remembered_section_too() -> None:
+    reader = HeadReader("http")
+    reader.read(f"GET /1 HTTP/1.1\r\n{HOST}\r\n".encode(), LIMITS)
+    long = f"GET /{'x' * (MAX_REQUEST_LINE + 1)} HTTP/1.1\r\n{HOST}\r\n".encode()
+    with pytest.raises(BadRequest) as raised:
+        reader.read(long, LIMITS)
+    assert raised.value.status == 414
+    with pytest.raises(BadRequest) as raised:
+        reader.read(f"GET /1 HTTP/1.1\r\n{HOST}\r\n".encode(), Limits(head=20))
+    assert raised.value.status in (414, 431)
