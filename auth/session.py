@@ -62,7 +62,8 @@ def parse_record(value: bytes) -> SessionRecord:
     """
     try:
         record = _decode(value)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # The last two: msgspec lets bytes that are no UTF-8 and endless nesting through as these.
         raise MalformedRecord(str(error)) from error
     if record.v != 1:
         raise MalformedRecord(f"version {record.v} is not 1")

@@ -58,7 +58,7 @@ def read_ending(message: bytes) -> Ending | None:
     """Read a broadcast; None if it is no message of ours."""
     try:
         return _decode(message)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -37,12 +37,14 @@ async def read_records(call_all: CallAll, digests: Sequence[str]) -> list[Stored
         commands: list[Command] = []
         for name in page:
             record, tombstone = session_key(name), ended_key(name)
-            commands += [("GET", record), ("PTTL", record), ("EXISTS", tombstone)]
+            # MGET: a key that holds no string must not stand in the way of the others.
+            commands += [("MGET", record), ("PTTL", record), ("EXISTS", tombstone)]
         replies = await call_all(commands)
         for number, name in enumerate(page):
-            value, ttl, ended = replies[3 * number : 3 * number + 3]
-            if isinstance(value, bytes) and isinstance(ttl, int) and not ended:
-                record_or_none = _parse(value)
+            values, ttl, ended = replies[3 * number : 3 * number + 3]
+            assert isinstance(values, list)
+            if isinstance(values[0], bytes) and isinstance(ttl, int) and not ended:
+                record_or_none = _parse(values[0])
                 if record_or_none is not None:
                     found.append(Stored(name, record_or_none, ttl / 1000))
     return found
@@ -56,7 +58,7 @@ async def records_of(call_all: CallAll, subject: str, *, now: float) -> list[Sto
     )
     assert isinstance(indexed, list)
     assert isinstance(size, int)
-    digests = {name.decode() for name in indexed}
+    digests = {name.decode("utf-8", "replace") for name in indexed}
     if size <= _MOST_SCANNED:
         digests.update(await scan_digests(call_all))
     stored = await read_records(call_all, sorted(digests))

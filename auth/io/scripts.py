@@ -50,7 +50,8 @@ return 1
 END = """
 -- KEYS: record, tombstone [, events]. ARGV: now ms, ms for an unknown session, longest ms,
 -- reason, digest, now. Returns: was it alive, ms for which it must be remembered, its subject.
-local value = redis.call('GET', KEYS[1])
+local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' then value = '' end -- no string: nobody's session, and removed
 local remembered = redis.call('PTTL', KEYS[2])
 local left = tonumber(ARGV[2])
 if not value then

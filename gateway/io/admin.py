@@ -228,7 +228,7 @@ class AdminServer:
     async def _explain(self, request: web.Request) -> web.Response:
         try:
             question = _decode_question(await request.read())
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise web.HTTPBadRequest(text=f"This is no question: {error}.") from error
         caller: Caller = ABSENT
         if question.subject is not None:

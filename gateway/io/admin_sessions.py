@@ -48,7 +48,7 @@ def new_record(body: bytes, settings: SessionSettings, now: float) -> SessionRec
     """
     try:
         wanted = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnusableRecordError(str(error)) from error
     if wanted.v != 1:
         raise UnusableRecordError("`v` must be 1")
