@@ -22,7 +22,7 @@ A store or an issuer that does not answer is an outage (`AuthUnavailable`), neve
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -136,6 +136,29 @@ class Authenticator:
             return by_session
         by_token = None if self._verifier is None else self._verifier.peek(credentials.token)
         return None if by_token is None else _reconcile(by_session, by_token, now)
+
+    def ask(
+        self, credentials: Credentials, now: float, then: Callable[[Caller | None], None]
+    ) -> None:
+        """Call *then* with the caller: at once, or when the store has answered; no task waits.
+
+        None says that only `authenticate` can tell: there is a token, or the store was lost.
+        *then* must not raise.
+        """
+        session_digest = credentials.session_digest
+        if credentials.token or not session_digest:
+            then(None)
+            return
+
+        def tell(found: SessionRecord | str | None) -> None:
+            if found is None:
+                then(None)
+            elif isinstance(found, str):
+                then(Rejected(found))
+            else:
+                then(self._caller(found, session_digest, now))
+
+        self._store.ask(session_digest, tell)
 
     async def authenticate(
         self, credentials: Credentials, now: float, serve_cached: float = 0.0

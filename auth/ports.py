@@ -1,6 +1,6 @@
 """What the core needs from the world, as protocols with the contract that the tests check."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -50,6 +50,10 @@ class SessionSummary(msgspec.Struct, frozen=True):
     """Epoch seconds at which it ends if it is not used."""
 
 
+OnFound = Callable[[SessionRecord | str | None], None]
+"""Gets what `SessionStore.find` would return, or None: only `find` can tell. Must not raise."""
+
+
 class SessionStore(Protocol):
     """Where sessions live. Every method but `peek` may raise `AuthUnavailable`."""
 
@@ -57,6 +61,13 @@ class SessionStore(Protocol):
         """Return the record if a copy under a live lease is at hand, without waiting.
 
         None says nothing: not at hand, or no such session. Never raises.
+        """
+        ...
+
+    def ask(self, digest: str, then: OnFound) -> None:
+        """Look *digest* up as `find` does, and call *then*: at once, or when the answer is here.
+
+        For requests by the thousand: no task has to wait for it. Never raises.
         """
         ...
 

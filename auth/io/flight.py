@@ -2,10 +2,12 @@
 
 How this works. A flight writes all the reads it can at once and continues in the callbacks of the
 replies, so it takes no task, and it concludes at its exact place in the store's order. A session's
-subject is known only from its record, so its epoch may take a second round; epochs that are known
-under the lease are not read again.
+subject is known only from its record, so its epoch may take a second round, unless the same session
+was read before (`Reading.epoch_names`, a guess and no more). Epochs that are known under the lease
+are not read again.
 
-Whoever waits for a flight waits on a future of their own: one who is cancelled takes nobody along.
+Whoever waits for a flight is called back, or waits on a future of their own (`wait`): one who is
+cancelled takes nobody along.
 A verdict is kept in the cache only if the flight still holds its ticket (`SessionCache.flights`)
 and every epoch it used is still the cached one. Those who wait get it in any case: each of its
 reads was made after they came, or they joined under rule 2 of `reader`.
@@ -18,9 +20,9 @@ from functools import partial
 from typing import Protocol
 
 from auth.decision import Reason
-from auth.io.connection import Connection, Reply, StoreLost
+from auth.io.connection import Command, Connection, OnReply, Reply, StoreLost
 from auth.io.endings import Endings
-from auth.io.session_cache import FOREVER, Entry, SessionCache, Verdict
+from auth.io.session_cache import FOREVER, Entry, EpochNames, SessionCache, Verdict
 from auth.ports import AuthUnavailable
 from auth.revocation import (
     ALL_SESSIONS,
@@ -39,12 +41,20 @@ TOUCH_EVERY = 0.1
 LEAST_GAIN = 0.05
 """A report that would gain less than this part of the idle time is not worth a write."""
 
+Expected = type | tuple[type, ...]
+_BYTES: Expected = (bytes, type(None))
+
+
+OnVerdict = Callable[[Verdict | Exception], None]
+"""Gets the verdict, or `StoreLost` or `AuthUnavailable`; must not raise."""
+
 
 class Reading(Protocol):
     """What flights need of the store that sends them."""
 
     cache: SessionCache
     endings: Endings
+    epoch_names: EpochNames
     idle_timeout: float
     absolute_timeout: float
 
@@ -66,7 +76,7 @@ class Reading(Protocol):
 
 
 class Flight:
-    """One verdict under way. Start it with `start`; wait for it with `wait`."""
+    """One verdict under way. Say who waits (`then`, `wait`), and start it with `start`."""
 
     def __init__(
         self,
@@ -77,16 +87,20 @@ class Flight:
         self._reading = reading
         self._name = name
         self._connection_of = connection_of
-        self._waiters: list[asyncio.Future[Verdict]] = []
+        self._waiters: list[OnVerdict] = []
         self._outstanding = 0
         self._epochs: dict[str, Epoch] = {}
         self._sent_at = 0.0
         self._over = False
 
+    def then(self, waiter: OnVerdict) -> None:
+        """Call *waiter* when it is over, in the callback of the store's last reply."""
+        self._waiters.append(waiter)
+
     def wait(self) -> "asyncio.Future[Verdict]":
         """Return a future of the verdict; `StoreLost` or `AuthUnavailable` if there is none."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiters.append(future)
+        self.then(partial(_settle, future))
         return future
 
     def start(self) -> None:
@@ -105,15 +119,9 @@ class Flight:
         """All reads so far are answered: read on, or end with `_finish`."""
         raise NotImplementedError
 
-    def _ask(
-        self, key: str, command: tuple[str, ...], put: Callable[[Reply], None], expect: type
-    ) -> None:
+    def _ask(self, key: str, command: Command, put: OnReply, expect: Expected) -> None:
         self._outstanding += 1
-        self._connection_of(key).send(
-            command,
-            partial(self._answered, put),
-            (expect, type(None)) if expect is bytes else expect,
-        )
+        self._connection_of(key).send(command, partial(self._answered, put), expect)
 
     def _ask_epoch(self, name: str) -> None:
         """Take the epoch *name* from the cache or the store."""
@@ -122,7 +130,7 @@ class Flight:
             self._epochs[name] = known
         elif name not in self._epochs:
             key = epoch_key(name)
-            self._ask(key, ("GET", key), partial(self._put_epoch, name), bytes)
+            self._ask(key, ("GET", key), partial(self._put_epoch, name), _BYTES)
 
     def _put_epoch(self, name: str, reply: Reply) -> None:
         assert reply is None or isinstance(reply, bytes)
@@ -130,7 +138,7 @@ class Flight:
         self._epochs[name] = epoch
         self._reading.cache.epochs[name] = epoch
 
-    def _answered(self, put: Callable[[Reply], None], reply: Reply) -> None:
+    def _answered(self, put: OnReply, reply: Reply) -> None:
         self._outstanding -= 1
         if self._over:
             return
@@ -153,8 +161,7 @@ class Flight:
         if not isinstance(error, StoreLost):
             error = AuthUnavailable(f"the session store answered an error: {error}")
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
+            waiter(error)
 
     def _finish(self, entries: OrderedDict[str, Entry] | None, entry: Entry) -> None:
         """End with a verdict, to be kept in *entries* if the ticket is still held."""
@@ -163,33 +170,48 @@ class Flight:
         holds_ticket = cache.flights.get(self._name) is self
         if holds_ticket:
             del cache.flights[self._name]
-        known = holds_ticket and all(name in cache.epochs for name in entry.epochs)
+        # Unchanged since this flight took them: another one may have read a later value.
+        known = holds_ticket and all(
+            cache.epochs.get(name) == self._epochs[name] for name in entry.epochs
+        )
         if known and entries is not None:
             cache.keep(entries, self._name, entry)
         for name in self._epochs:
             cache.release(name)
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(entry.verdict)
+            waiter(entry.verdict)
+
+
+def _settle(future: "asyncio.Future[Verdict]", verdict: Verdict | Exception) -> None:
+    if future.done():
+        return  # its caller went away
+    if isinstance(verdict, Exception):
+        future.set_exception(verdict)
+    else:
+        future.set_result(verdict)
 
 
 class SessionFlight(Flight):
     """Reads whether a session is live."""
 
-    _record: bytes | None = None
+    _value: bytes | None = None
     _tombstone: bytes | None = None
     _ttl = -2
     _parsed: SessionRecord | None = None
 
     def _read(self) -> None:
-        record, tombstone = session_key(self._name), ended_key(self._name)
+        name = self._name
+        record, tombstone = session_key(name), ended_key(name)
         self._ask(record, ("MGET", record, tombstone), self._put_values, list)
         self._ask(record, ("PTTL", record), self._put_ttl, int)
         self._ask_epoch(ALL_SESSIONS)
+        guessed = self._reading.epoch_names.guess(name)
+        if guessed is not None:
+            self._ask_epoch(guessed)
 
     def _put_values(self, reply: Reply) -> None:
         assert isinstance(reply, list)
-        self._record, self._tombstone = reply
+        self._value, self._tombstone = reply
 
     def _put_ttl(self, reply: Reply) -> None:
         assert isinstance(reply, int)
@@ -218,11 +240,11 @@ class SessionFlight(Flight):
         if self._ttl == -2:
             reading.on_absent(self._name)
             return Reason.SESSION_UNKNOWN
-        if self._record is None:  # MGET's answer for what is no string
+        if self._value is None:  # MGET's answer for what is no string
             reading.on_malformed(self._name, "the key holds no string")
             return Reason.SESSION_MALFORMED
         try:
-            record = parse_record(self._record)
+            record = parse_record(self._value)
         except MalformedRecord as error:
             reading.on_malformed(self._name, str(error))
             return Reason.SESSION_MALFORMED
@@ -233,6 +255,7 @@ class SessionFlight(Flight):
     def _judge(self, record: SessionRecord) -> None:
         reading = self._reading
         names = (ALL_SESSIONS, epoch_name("", record.subject))
+        reading.epoch_names.learn(self._name, names[1])
         if any(
             reading.endings.epoch_of(name, self._epochs[name]).covers(record.created_at, self._name)
             for name in names
@@ -264,7 +287,7 @@ class TokenFlight(Flight):
 
     def _read(self) -> None:
         key = revoked_key(self._name)
-        self._ask(key, ("GET", key), self._put, bytes)
+        self._ask(key, ("GET", key), self._put, _BYTES)
         self._ask_epoch(self._token.epoch)
 
     def _put(self, reply: Reply) -> None:

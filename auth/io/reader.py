@@ -33,8 +33,8 @@ from auth.io.endings import Endings
 from auth.io.flight import TOUCH_EVERY, Flight, SessionFlight, TokenFlight
 from auth.io.link import PATIENCE, Link
 from auth.io.scripts import BEAT
-from auth.io.session_cache import SessionCache, Verdict
-from auth.ports import AuthUnavailable
+from auth.io.session_cache import EpochNames, SessionCache, Verdict
+from auth.ports import AuthUnavailable, OnFound
 from auth.revocation import ALL_SESSIONS, WORKERS_KEY, TokenRef, parse_epoch, read_key
 from auth.session import SessionRecord
 from config.model import SessionSettings
@@ -71,6 +71,7 @@ class Reader:
     def __init__(self, settings: SessionSettings, *, name: str) -> None:
         self.cache = SessionCache()
         self.endings = Endings()
+        self.epoch_names = EpochNames()
         self.idle_timeout = settings.idle_timeout
         self.absolute_timeout = settings.absolute_timeout
         self.clock: Callable[[], float] = boottime
@@ -136,6 +137,37 @@ class Reader:
         if digest in self.endings:  # heard while the answer was on its way
             return Reason.SESSION_ENDED
         return verdict
+
+    def ask(self, digest: str, then: OnFound) -> None:
+        """Look a session up with neither a task nor a future; see `SessionStore.ask`."""
+        if digest in self.endings:
+            then(Reason.SESSION_ENDED)
+            return
+        absence = self.cache.live(self.cache.absences, digest, self.clock())
+        if absence is not None:
+            self.counters["negative_hits"] += 1
+            then(absence.verdict)  # type: ignore[arg-type]  # `absences` holds no other
+            return
+        connection = self.link.connection
+        if connection is None:
+            then(None)
+            return
+        self.counters["misses"] += 1
+        waiter = partial(self._tell_found, digest, then)
+        flight = self.cache.flights.get(digest)
+        if isinstance(flight, Flight) and self.clock() < self.cache.lease_until:
+            self.counters["joined"] += 1
+            flight.then(waiter)
+            return
+        flight = SessionFlight(self, digest, lambda _: connection)
+        flight.then(waiter)
+        flight.start()
+
+    def _tell_found(self, digest: str, then: OnFound, verdict: Verdict | Exception) -> None:
+        if digest in self.endings:  # heard while the answer was on its way
+            then(Reason.SESSION_ENDED)
+        else:
+            then(verdict if isinstance(verdict, SessionRecord | str) else None)
 
     def _known_good(self, digest: str, serve_cached: float) -> SessionRecord | None:
         """The store is out: return a record that was good when it was lost, for *serve_cached*."""

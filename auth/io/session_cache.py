@@ -136,3 +136,21 @@ class SessionCache:
             each.clear()
         self.flights.clear()
         self._dependents.clear()
+
+
+class EpochNames:
+    """Which epoch a session's subject had when it was read last; bounded. Sessions keep theirs."""
+
+    def __init__(self, *, most: int = 20_000) -> None:
+        self._names: dict[str, str] = {}
+        self._most = most
+
+    def guess(self, name: str) -> str | None:
+        """Return the epoch that the session *name* probably depends on."""
+        return self._names.get(name)
+
+    def learn(self, name: str, epoch: str) -> None:
+        """Note which one it was."""
+        if len(self._names) >= self._most and name not in self._names:
+            del self._names[next(iter(self._names))]
+        self._names[name] = epoch

@@ -91,6 +91,7 @@ class RedisSessionStore:
         # The hot path without a detour.
         self.peek = self._reader.peek
         self.find = self._reader.find
+        self.ask = self._reader.ask
         self.peek_revoked = self._reader.peek_revoked
         self.is_revoked = self._reader.is_revoked
         self.follow = self._reader.follow

@@ -12,7 +12,7 @@ from auth.authentication import (
 )
 from auth.decision import Reason
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
-from auth.ports import AuthUnavailable, Ended, SessionSummary
+from auth.ports import AuthUnavailable, Ended, OnFound, SessionSummary
 from auth.session import SessionRecord, digest
 
 NOW = 1000.0
@@ -31,6 +31,9 @@ class Sessions:
     def peek(self, session_digest: str) -> SessionRecord | None:
         found = self.answers.get(session_digest)
         return found if self.at_hand and isinstance(found, SessionRecord) else None
+
+    def ask(self, session_digest: str, then: OnFound) -> None:
+        then(None)
 
     async def find(self, session_digest: str, *, serve_cached: float = 0.0) -> SessionRecord | str:
         self.served_cached.append(serve_cached)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from auth.decision import Reason
+from auth.io.connection import Command
 from auth.io.session_store import RedisSessionStore
 from auth.ports import AuthUnavailable, SessionStore, TokenRevocations
 from auth.revocation import ended_key, epoch_key, epoch_name, index_key, token_ref
@@ -448,3 +449,67 @@ async def _until(condition: object) -> None:
     async with asyncio.timeout(2):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def asked(store: RedisSessionStore, name: str) -> "asyncio.Future[SessionRecord | str | None]":
+    """Look *name* up with callbacks."""
+    answer: asyncio.Future[SessionRecord | str | None] = asyncio.get_running_loop().create_future()
+    store.ask(name, answer.set_result)
+    return answer
+
+
+async def test_asking_with_a_callback_says_what_find_says(open_store: Open, valkey: Valkey) -> None:
+    store = await open_store()
+    live, ended, unknown, odd = names_of(4)
+    write(valkey, live)
+    valkey.client.set(session_key(odd), "no JSON")
+    await store.end(ended, reason="logout")
+    for name in (live, ended, unknown, odd) * 2:
+        assert await asked(store, name) == await store.find(name)
+        store._reader.cache.clear()
+
+
+async def test_a_second_look_at_a_session_takes_one_round_trip(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its subject's epoch is asked for beside its record: nobody waits for the record first."""
+    store = await open_store()
+    name = digest(await store.create(record("u1")))
+    await store.find(name)
+    store._reader.cache.clear()
+    connection = store._reader.link.connection
+    assert connection is not None
+    sent: list[Command] = []
+    send = connection.send
+
+    def record_and_send(command: Command, *rest: Any) -> None:
+        sent.append(command)
+        send(command, *rest)
+
+    monkeypatch.setattr(connection, "send", record_and_send)
+    answer = asked(store, name)
+    at_once = list(sent)
+    await answer
+    assert ("GET", epoch_key(epoch_name("", "u1"))) in at_once
+
+
+async def test_a_callback_is_told_that_the_store_is_lost(open_store: Open) -> None:
+    store = await open_store()
+    name = digest(await store.create(record()))
+    connection = store._reader.link.connection
+    assert connection is not None
+    answer = asked(store, name)
+    connection.close()
+    assert await answer is None
+    assert await asked(store, name) is None  # there is no connection at all
+    assert isinstance(await store.find(name), SessionRecord)
+
+
+async def test_a_callback_hears_of_an_ending_that_overtook_its_answer(
+    open_store: Open, valkey: Valkey
+) -> None:
+    one, other = await open_store(), await open_store()
+    for _ in range(20):
+        name = digest(await one.create(record()))
+        await one.end(name, reason="logout")
+        assert await asked(other, name) == Reason.SESSION_ENDED
