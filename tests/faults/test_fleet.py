@@ -1,0 +1,82 @@
+"""Whole gateways keep the promises while processes and connections are stopped, killed and cut.
+
+`DOORWARD_FAULT_SEED=12` replays one round; `DOORWARD_SOAK=1` runs a hundred instead of a few.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.faults.checker import check
+from tests.faults.fleet import WORKERS, run_round, running_fleet
+from tests.faults.history import History
+from tests.faults.test_histories import told
+
+pytestmark = pytest.mark.wire
+
+_REPLAYED = os.environ.get("DOORWARD_FAULT_SEED")
+# What a short run must not miss, by name; then what the seeds choose.
+SHORT: tuple[tuple[str, ...], ...] = (
+    ("stop_worker", "hold", "kill_connections", "hold_one"),
+    ("kill_worker", "stop_store", "delay", "refuse"),
+    ("kill_store", "stop_worker"),
+)
+SOAK_ROUNDS = 100
+MOST_GROWN = 24 * 1024 * 1024
+
+
+def resident_bytes(process: int) -> int:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def descriptors(process: int) -> int:
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
+def judge(seed: int, history: History, done: Counter[str]) -> str:
+    done.update(f"{each.kind} {each.result}" for each in history.operations)
+    done.update(each.name for each in history.faults)
+    broken = check(history)
+    return told(seed, history, broken) if broken else ""
+
+
+async def test_gateways_keep_every_promise_while_things_break(tmp_path: Path) -> None:
+    async with running_fleet(tmp_path) as fleet:
+        done: Counter[str] = Counter()
+        rounds = [((), int(_REPLAYED))] if _REPLAYED else zip(SHORT, range(1, 99), strict=False)
+        for faults, seed in rounds:
+            history = await run_round(fleet, seed, faults)
+            assert not (problem := judge(seed, history, done)), problem
+        assert done["use admitted"] > 100
+        assert done["use refused"] > 20
+        assert done["end ok"] > 5
+        workers = await fleet.workers()
+        assert len(workers) == len(fleet.gateways) * WORKERS
+
+
+@pytest.mark.soak
+@pytest.mark.skipif("DOORWARD_SOAK" not in os.environ, reason="takes minutes: make soak")
+async def test_gateways_keep_every_promise_for_long_and_give_back_what_they_took(
+    tmp_path: Path,
+) -> None:
+    failed: list[str] = []
+    done: Counter[str] = Counter()
+    async with running_fleet(tmp_path) as fleet:
+        began = dict.fromkeys(await fleet.workers(), 0)
+        for seed in range(1, SOAK_ROUNDS + 1):
+            problem = judge(seed, await run_round(fleet, seed), done)
+            if problem:
+                failed.append(problem)
+                print(problem, flush=True)  # noqa: T201 - soon, not after minutes
+            for worker in await fleet.workers():
+                began[worker] = began.get(worker) or resident_bytes(worker)
+        print(dict(sorted(done.items())))  # noqa: T201 - the report
+        assert not failed, "\n\n".join(failed)
+        await asyncio.sleep(2)
+        for worker in await fleet.workers():
+            assert resident_bytes(worker) < began[worker] + MOST_GROWN
+            assert descriptors(worker) < 60
