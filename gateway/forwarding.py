@@ -33,6 +33,8 @@ PSEUDONYM = "doorward"
 """How this gateway calls itself in Via (RFC 9110 7.6.3)."""
 _MAX_PASSES = 8
 """Times that a request may have come through here; more is a loop (RFC 9110 7.6.3, 508)."""
+_MOST_WRITTEN = 8
+"""Forms of one response head that are remembered: keep-alive or not, for a few generations."""
 _NONE: frozenset[str] = frozenset()
 _SET_COOKIE = Handling.SPECIAL  # the only special field of a response
 _USUAL_OPTIONS = frozenset(("keep-alive", "close", "upgrade"))
@@ -207,25 +209,38 @@ def response_fields(  # noqa: PLR0913 - keyword-only, each a fact of its own
     *date* (RFC 9110 5.6.7) is added when the upstream sent none (6.6.1). *own* are field lines of
     the gateway's, each with its line end.
     """
+    # Without a date or fields of ours it says the same for the same head, which may come often.
+    form = (rules, keep_alive, chunked)
+    lasting = head.has_date and not own and length == head.content_length
+    if lasting and form in head.written:
+        return head.written[form]
     parts = [f"HTTP/1.1 {head.status} {head.reason}\r\n"]
     handling = rules.response
     for name, value in head.fields:
         kind = handling[name]
         if not kind or (kind is _SET_COOKIE and not sets_cookie(value, rules.cookie_names)):
             parts.append(f"{name}: {value}\r\n")
-    if head.bodiless:
-        parts += _announced_length(head)
-    elif length is not None:
-        parts.append(f"Content-Length: {length}\r\n")
-    elif chunked:
-        parts.append("Transfer-Encoding: chunked\r\n")
+    parts += _response_framing(head, length, chunked=chunked)
     if date and not head.has_date:
         parts.append(f"Date: {date}\r\n")
     if head.upgrade:
         parts.append("Connection: Upgrade\r\nUpgrade: websocket\r\n")
     elif not keep_alive:
         parts.append("Connection: close\r\n")
-    return b"%b%b\r\n" % ("".join(parts).encode("latin-1"), own)
+    data = b"%b%b\r\n" % ("".join(parts).encode("latin-1"), own)
+    if lasting:
+        if len(head.written) >= _MOST_WRITTEN:
+            head.written.clear()
+        head.written[form] = data
+    return data
+
+
+def _response_framing(head: ResponseHead, length: int | None, *, chunked: bool) -> list[str]:
+    if head.bodiless:
+        return _announced_length(head)
+    if length is not None:
+        return [f"Content-Length: {length}\r\n"]
+    return ["Transfer-Encoding: chunked\r\n"] if chunked else []
 
 
 def sets_cookie(value: str, names: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ fields are not merged, and white space before a colon is not cut off.
 """
 
 import re
+from functools import cached_property
 
 import msgspec
 
@@ -18,6 +19,10 @@ MAX_RESPONSE_HEAD = 64 * 1024
 MAX_RESPONSE_FIELDS = 256
 MAX_INTERIM_RESPONSES = 8
 """1xx heads before the final one; an upstream could send them for ever."""
+
+_MOST_REMEMBERED = 64
+_LONGEST_REMEMBERED = 2048
+"""Bytes of a head that is remembered."""
 
 _TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # noqa: S105 - RFC 9110 5.6.2, not a secret
 _HEAD = re.compile(
@@ -34,7 +39,7 @@ class UpstreamProtocolError(Exception):
     """What the upstream sent is no HTTP answer that can be passed on: 502, connection closed."""
 
 
-class ResponseHead(msgspec.Struct, frozen=True):
+class ResponseHead(msgspec.Struct, frozen=True, dict=True):
     """A response head that passed the strict reading."""
 
     status: int
@@ -58,6 +63,45 @@ class ResponseHead(msgspec.Struct, frozen=True):
     def interim(self) -> bool:
         """Whether another head follows (RFC 9110 15.2)."""
         return self.status < 200 and not self.upgrade
+
+    @cached_property
+    def written(self) -> dict[tuple[object, ...], bytes]:
+        """Memo of `gateway.forwarding`: what this head became, by what it was written for."""
+        return {}
+
+
+class ResponseReader:
+    """Reads the answers' heads of one endpoint, which are few and come again and again.
+
+    The same bytes have the same meaning, so the result is that of `read_response_head`. A head
+    that sets cookies is for one client and is not remembered; the others are bounded and few.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, ResponseHead] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def read(
+        self, head: bytes, *, request_method: str, upgrade_requested: bool = False
+    ) -> ResponseHead:
+        """Return what *head* says; see `read_response_head`."""
+        if request_method == "HEAD" or upgrade_requested:
+            # The only two questions whose answers are read in another way.
+            return read_response_head(
+                head, request_method=request_method, upgrade_requested=upgrade_requested
+            )
+        known = self._known.get(head)
+        if known is None:
+            known = read_response_head(head, request_method=request_method)
+            if len(head) <= _LONGEST_REMEMBERED and b"et-cookie" not in head.lower():
+                if len(self._known) >= _MOST_REMEMBERED:
+                    self._known.clear()
+                self._known[head] = known
+        return known
 
 
 def read_response_head(

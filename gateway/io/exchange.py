@@ -344,7 +344,7 @@ class Exchange:
             length=length,
             chunked=self._chunked,
             keep_alive=keep,
-            date=http_date(),
+            date="" if head.has_date else http_date(),
         )
         event.bytes_out += len(content)
         if transport is None:

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from auth.decision import Reason
 from config.model import Endpoint, Upstream
 from gateway.io.upstream import UpstreamConnection
+from gateway.response_reading import ResponseReader
 
 IDLE_LIMIT = 256
 """Idle connections kept for an endpoint, per worker."""
@@ -53,6 +54,7 @@ class EndpointPool:
         """What the active health check says; true when there is none."""
         self.in_flight = 0
         self.open: set[UpstreamConnection] = set()
+        self.heads = ResponseReader()
         self._idle: dict[UpstreamConnection, None] = {}
         """In the order of their last use."""
         self._connect_timeout = connect_timeout

@@ -26,7 +26,6 @@ from gateway.response_reading import (
     ResponseHead,
     UpstreamProtocolError,
     check_partial_response_head,
-    read_response_head,
 )
 
 if TYPE_CHECKING:
@@ -241,7 +240,7 @@ class UpstreamConnection(asyncio.Protocol):
                     check_partial_response_head(data, start=seen)
                     self._buffer = data
                     return
-                head = read_response_head(
+                head = self.pool.heads.read(
                     data[:end],
                     request_method=requester.method,
                     upgrade_requested=requester.wants_upgrade,

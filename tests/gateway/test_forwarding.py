@@ -499,3 +499,37 @@ def test_a_trace_state_is_never_remembered_with_the_fields() -> None:
     assert values(kept, "tracestate") == ["x=1"]
     _, begun = upstream_head(reader.read(raw, Limits()), client=client, traceparent="00-other")
     assert not values(begun, "tracestate")
+
+
+def test_a_response_head_is_written_anew_for_other_rules_lengths_and_connections() -> None:
+    text = b"HTTP/1.1 200 OK\r\nDate: Mon\r\nContent-Length: 3\r\nX-Mine: 1\r\n\r\n"
+    head = read_response_head(text, request_method="GET")
+    strict = FieldRules(
+        IdentityHeaders(fields=(("X-Mine", "subject"),), assertion=HEADERS.assertion),
+        cookie_names=(),
+    )
+
+    def written(*, rules: FieldRules = RULES, length: int | None = 3, keep: bool = True) -> bytes:
+        return response_fields(
+            head, rules=rules, length=length, chunked=length is None, keep_alive=keep
+        )
+
+    once = written()
+    assert written() is once
+    assert b"Connection: close" in written(keep=False)
+    assert b"X-Mine" not in written(rules=strict)
+    assert b"Content-Length: 4" in written(length=4)
+    assert b"Transfer-Encoding: chunked" in written(length=None)
+    assert response_fields(
+        head, rules=RULES, length=3, chunked=False, keep_alive=True, own=b"X: y\r\n"
+    ).endswith(b"X: y\r\n\r\n")
+    assert written() is once
+
+
+def test_a_date_of_ours_is_never_remembered() -> None:
+    head = read_response_head(b"HTTP/1.1 204 No\r\n\r\n", request_method="GET")
+    for date in ("Mon", "Tue"):
+        sent = response_fields(
+            head, rules=RULES, length=0, chunked=False, keep_alive=True, date=date
+        )
+        assert f"Date: {date}".encode() in sent

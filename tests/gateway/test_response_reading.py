@@ -15,6 +15,7 @@ from gateway.response_reading import (
     MAX_RESPONSE_FIELDS,
     MAX_RESPONSE_HEAD,
     ResponseHead,
+    ResponseReader,
     UpstreamProtocolError,
     check_partial_response_head,
     read_response_head,
@@ -205,3 +206,41 @@ def test_reading_answers_or_refuses_and_never_fails(head: bytes) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in result.fields)
     again = f"HTTP/1.1 {result.status} {result.reason}\r\n{lines}\r\n"
     assert read(again) == result
+
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def test_a_head_that_came_before_is_the_same_and_read_as_if_it_came_first() -> None:
+    reader = ResponseReader()
+    first = reader.read(PLAIN, request_method="GET")
+    assert reader.read(PLAIN, request_method="POST") is first
+    assert first == read_response_head(PLAIN, request_method="GET")
+
+
+def test_the_same_bytes_to_another_question_are_read_in_its_way() -> None:
+    reader = ResponseReader()
+    assert not reader.read(PLAIN, request_method="GET").bodiless
+    assert reader.read(PLAIN, request_method="HEAD").bodiless
+    assert not reader.read(PLAIN, request_method="GET").bodiless
+    assert reader.read(SWITCH, request_method="GET", upgrade_requested=True).upgrade
+    with pytest.raises(UpstreamProtocolError):
+        reader.read(SWITCH, request_method="GET")
+
+
+@pytest.mark.parametrize("name", ["Set-Cookie", "set-cookie", "SET-COOKIE"])
+def test_a_head_that_sets_a_cookie_is_not_remembered(name: str) -> None:
+    reader = ResponseReader()
+    reader.read(f"HTTP/1.1 200 OK\r\n{name}: a=b\r\n\r\n".encode(), request_method="GET")
+    assert len(reader) == 0
+
+
+def test_no_more_heads_are_remembered_than_are_good_for_us() -> None:
+    reader = ResponseReader()
+    for number in range(1000):
+        reader.read(b"HTTP/1.1 200 OK\r\nX: %d\r\n\r\n" % number, request_method="GET")
+        assert len(reader) <= 64
+    before = len(reader)
+    reader.read(b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * 4000), request_method="GET")
+    assert len(reader) == before
