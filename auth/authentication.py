@@ -23,6 +23,7 @@ A store or an issuer that does not answer is an outage (`AuthUnavailable`), neve
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -156,7 +157,11 @@ class Authenticator:
             elif isinstance(found, str):
                 then(Rejected(found))
             else:
-                then(self._caller(found, session_digest, now))
+                caller = None
+                # Whatever it is, `authenticate` fails in the same way, where failures are answered.
+                with suppress(Exception):
+                    caller = self._caller(found, session_digest, now)
+                then(caller)
 
         self._store.ask(session_digest, tell)
 

@@ -82,6 +82,13 @@ async def decide(
         # An outage is neither "signed in" nor "not signed in": the cookie stays, nothing passes.
         verdict = Unavailable(outage.reason, outage.retry_after)
         return Outcome(verdict, snapshot.generation, step.matched)
+    return conclude_waiting(snapshot, step, caller, head)
+
+
+def conclude_waiting(
+    snapshot: "Snapshot", step: Waiting, caller: Caller, head: RequestHead
+) -> Outcome:
+    """Take step 5 for a caller who had to be waited for."""
     decision = snapshot.permits.conclude(step.matched, caller, head)
     return Outcome(decision, snapshot.generation, step.matched, caller)
 

@@ -3,12 +3,13 @@
 A request takes the generation that is current when its head has been read and keeps it to its end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from auth.identity import Identity
+from auth.authentication import Credentials
+from auth.identity import Caller, Identity
 from auth.login.messages import LoginAnswer, LoginRequest
 from gateway.fields import FieldRules
 from gateway.identity_blocks import IdentityBlocks
@@ -37,11 +38,21 @@ class Login(Protocol):
         ...
 
 
+class AskingAuthenticator(Authenticator, Protocol):
+    """What is asked about callers; `auth.authentication.Authenticator` is the one in use."""
+
+    def ask(
+        self, credentials: Credentials, now: float, then: Callable[[Caller | None], None]
+    ) -> None:
+        """Call *then* with the caller; None: only `authenticate` can tell. Never raises."""
+        ...
+
+
 class ServerState(msgspec.Struct, frozen=True, eq=False):
     """What the server is given at a start, and anew at a reload."""
 
     snapshot: Snapshot
-    authenticator: Authenticator
+    authenticator: AskingAuthenticator
     signer: Signer
     login: Login
 

@@ -11,6 +11,7 @@ itself (the store's and the connect's by their time limits).
 
 import asyncio
 import logging
+from functools import partial
 from random import Random, SystemRandom
 from time import time
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from aiohttp import StreamReader
 
 from auth.decision import Allow, Reason
+from auth.identity import Caller
 from auth.ports import AuthUnavailable
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
@@ -32,7 +34,7 @@ from gateway.io.generation import Generation
 from gateway.io.pool import ConnectFailed, EndpointPool
 from gateway.io.upstream import UpstreamConnection
 from gateway.outcome import Outcome
-from gateway.pipeline import Waiting, decide, decide_at_once
+from gateway.pipeline import Waiting, conclude_waiting, decide, decide_at_once
 from gateway.responses import answer_bad_request, answer_error, answer_outcome
 from gateway.routing import is_own
 
@@ -106,7 +108,7 @@ class Serving:
         return exchange
 
     def serve_at_once(self, exchange: Exchange) -> bool:
-        """Answer or forward *exchange* if nothing has to be waited for; return whether it was."""
+        """Answer or forward *exchange* if no task has to wait for it; return whether that is so."""
         try:
             return self._serve_at_once(exchange)
         except BadRequest as error:
@@ -187,9 +189,35 @@ class Serving:
             return answer is not None
         state = generation.state
         step = decide_at_once(state.snapshot, head, state.authenticator, exchange.event.started_at)
-        if isinstance(step, Waiting) or not self._conclude(exchange, step):
-            return not isinstance(step, Waiting)
-        if head.has_body or head.upgrade:
+        if isinstance(step, Waiting):
+            if head.has_body or head.upgrade or step.credentials.token:
+                return False
+            now, go_on = exchange.event.started_at, partial(self._go_on, exchange, step)
+            state.authenticator.ask(step.credentials, now, go_on)
+            return True
+        return not self._conclude(exchange, step) or self._forward_at_once(exchange)
+
+    def _go_on(self, exchange: Exchange, step: Waiting, caller: Caller | None) -> None:
+        """Go on with *exchange* now that its caller is known; None: a task has to find out."""
+        if exchange.over:
+            return
+        try:
+            if caller is not None:
+                snapshot = exchange.generation.snapshot
+                outcome = conclude_waiting(snapshot, step, caller, exchange.head)
+                if not self._conclude(exchange, outcome) or self._forward_at_once(exchange):
+                    return
+            exchange.client.serve_waiting()
+        except BadRequest as error:
+            self.refuse_content(exchange, error)
+        except AuthUnavailable as outage:
+            self._answer_outage(exchange, outage)
+        except Exception:  # noqa: BLE001 - logged there, and answered: fail closed
+            self._answer_bug(exchange)
+
+    def _forward_at_once(self, exchange: Exchange) -> bool:
+        """Send *exchange*, which is permitted, if it has no content and a connection idles."""
+        if exchange.head.has_body or exchange.head.upgrade:
             return False
         assert exchange.pool is not None
         endpoint = exchange.endpoint = exchange.pool.choose()

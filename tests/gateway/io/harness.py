@@ -98,6 +98,11 @@ class Sessions:
         self.cached: set[str] = set()
         self.out = False
         self.asked = 0
+        self.answers_later = False
+        """Whether `ask` is answered: when the test calls what is `waiting`."""
+        self.waiting: list[Callable[[], None]] = []
+        self.came = asyncio.Event()
+        """Set when something waits."""
 
     def sign_in(self, subject: str, *, cached: bool = True, **more: object) -> str:
         value = f"cookie-of-{subject}-0123456789abcdef"
@@ -111,7 +116,12 @@ class Sessions:
         return self.records.get(session_digest) if session_digest in self.cached else None
 
     def ask(self, session_digest: str, then: OnFound) -> None:
-        then(None)
+        if not self.answers_later:
+            then(None)
+            return
+        found: SessionRecord | str | None = self.records.get(session_digest, "session_unknown")
+        self.waiting.append(lambda: then(None if self.out else found))
+        self.came.set()
 
     async def find(self, session_digest: str, *, serve_cached: float = 0.0) -> SessionRecord | str:
         self.asked += 1

@@ -6,6 +6,7 @@ import pytest
 
 from auth.ports import AuthUnavailable
 from config.model import AccessRule
+from gateway.io.connection import ClientConnection
 from tests.gateway.io.harness import (
     ALL,
     PRIVATE,
@@ -40,6 +41,96 @@ async def test_a_known_caller_is_served_without_asking_the_store() -> None:
             assert running.sessions.asked == asked
         subjects = [field(head, "X-Auth-Subject") for head in backend.requests]
         assert subjects == ["u1", "u2", "u1", "u2"]
+
+
+async def test_a_caller_who_is_looked_up_takes_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        lines = {
+            subject: b"Cookie: doorward=%b\r\n"
+            % running.sessions.sign_in(subject, cached=False).encode()
+            for subject in ("u1", "u2")
+        }
+        assert (await running.ask(GET % (b"private/x", lines["u1"]))).status == 200
+        running.sessions.answers_later = True
+        monkeypatch.setattr(ClientConnection, "serve_waiting", lambda _: pytest.fail("a task"))
+        client = await running.connect()
+        # The second one waits until the first is answered: one exchange at a time.
+        await client.send(GET % (b"private/1", lines["u2"]) + GET % (b"private/2", lines["u1"]))
+        for subject in ("u2", "u1"):
+            await running.sessions.came.wait()
+            running.sessions.came.clear()
+            (answer,) = running.sessions.waiting
+            running.sessions.waiting.clear()
+            answer()
+            assert (await client.receive()).status == 200
+            assert field(backend.requests[-1], "X-Auth-Subject") == subject
+
+
+async def test_a_caller_the_store_does_not_know_is_told_so_without_a_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        running.sessions.answers_later = True
+        monkeypatch.setattr(ClientConnection, "serve_waiting", lambda _: pytest.fail("a task"))
+        client = await running.connect()
+        await client.send(GET % (b"private/x", b"Cookie: doorward=made-up-0123456789abcdef\r\n"))
+        await running.sessions.came.wait()
+        running.sessions.waiting[0]()
+        assert (await client.receive()).status == 401
+        assert running.events[-1].reason == "session_unknown"
+        assert backend.connections == 0
+
+
+async def test_a_client_who_leaves_while_looked_up_reaches_no_upstream() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        running.sessions.answers_later = True
+        cookie = running.sessions.sign_in("u1", cached=False)
+        client = await running.connect()
+        await client.send(GET % (b"private/x", b"Cookie: doorward=%b\r\n" % cookie.encode()))
+        await running.sessions.came.wait()
+        client.transport.abort()
+        async with asyncio.timeout(5):
+            while not running.events:
+                await asyncio.sleep(0.001)
+        running.sessions.waiting[0]()
+        assert running.events[-1].error == "client_closed"
+        assert len(running.events) == 1
+        assert backend.connections == 0
+
+
+@pytest.mark.parametrize("failure", ["lost", "bug"])
+async def test_a_look_up_that_fails_lets_nothing_through(
+    monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        running.sessions.answers_later = True
+        cookie = running.sessions.sign_in("u1", cached=False)
+        running.sessions.out = failure == "lost"
+        if failure == "bug":
+            monkeypatch.setattr("auth.authentication.identity_of", fail)
+        client = await running.connect()
+        await client.send(GET % (b"private/x", b"Cookie: doorward=%b\r\n" % cookie.encode()))
+        await running.sessions.came.wait()
+        running.sessions.waiting[0]()
+        answer = await client.receive()
+        assert answer.status == (503 if failure == "lost" else 500)
+        assert "set-cookie" not in answer.fields
+        assert backend.connections == 0
 
 
 async def test_many_callers_on_shared_upstream_connections_keep_their_identities() -> None:
