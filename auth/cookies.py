@@ -51,7 +51,7 @@ def without_cookies(values: tuple[str, ...], names: tuple[str, ...]) -> str:
     Here case does not count: a backend that folds it must not see ours either. A cookie without
     `=` goes as well if it is one of the names.
     """
-    field = values[0] if len(values) == 1 else "; ".join(values)
+    field = values[0] if len(values) == 1 else "; ".join(filter(None, values))
     ours = _folded(names)
     pairs = field.split(";")
     kept = [pair for pair in pairs if pair.partition("=")[0].strip(_WHITE).lower() not in ours]

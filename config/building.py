@@ -35,6 +35,7 @@ from config.model import (
     Timeouts,
     TokenIssuer,
     Upstream,
+    UpstreamLimits,
 )
 from config.presets import ADDED_BY_INCLUDE, PRESETS, Fields
 
@@ -85,6 +86,7 @@ def _server(section: dict[str, Any], public_url: str, locate: Locate) -> Server:
         head_timeout=quantities.duration,
         idle_timeout=quantities.duration,
         connections=quantities.count,
+        connections_per_address=quantities.count,
     )
     return Server(
         listen=listen,
@@ -203,6 +205,14 @@ def _upstream(name: str, given: Any) -> Upstream:
                     connect=quantities.duration,
                     response=quantities.duration,
                     idle=quantities.duration,
+                )
+            ),
+            limits=lambda each: UpstreamLimits(
+                **_read(
+                    each,
+                    requests=quantities.count,
+                    queue=quantities.count,
+                    queue_timeout=quantities.duration,
                 )
             ),
             on_logout=addresses.path_or_url,

@@ -50,6 +50,9 @@ class Limits(msgspec.Struct, frozen=True):
     head_timeout: float = 10.0
     idle_timeout: float = 75.0
     connections: int = 10_000
+    """Of one worker, as the next."""
+    connections_per_address: int = 0
+    """0: as many as `connections`."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -155,6 +158,15 @@ class Timeouts(msgspec.Struct, frozen=True):
     """Without a byte in either direction while a body is on its way."""
 
 
+class UpstreamLimits(msgspec.Struct, frozen=True):
+    """How much of one worker's may be with an upstream at once."""
+
+    requests: int = 4096
+    queue: int = 256
+    """Requests that may wait for one of these to end."""
+    queue_timeout: float = 1.0
+
+
 class HealthCheck(msgspec.Struct, frozen=True):
     """An active check; an endpoint that fails it gets no requests while another one passes."""
 
@@ -187,6 +199,7 @@ class Upstream(msgspec.Struct, frozen=True):
     health: HealthCheck | None = None
     timeouts: Timeouts = Timeouts()
     on_logout: str | None = None
+    limits: UpstreamLimits = UpstreamLimits()
 
 
 class AccessRule(msgspec.Struct, frozen=True):

@@ -157,6 +157,13 @@ _SERVER = _mapping(
             pattern="^[0-9]{1,7}$",
             default=10_000,
         ),
+        connections_per_address=_number(
+            "a number of connections",
+            "count",
+            "How many of them one address (of IPv6: a /64) may have; `trusted_proxies` are not "
+            "limited. Default: no limit of its own.",
+            pattern="^[0-9]{1,7}$",
+        ),
     ),
 )
 
@@ -345,6 +352,24 @@ _UPSTREAM = _mapping(
             *("10ms", "1d"),
             default="60s",
         ),
+    ),
+    limits=_mapping(
+        "How much of one worker's may be with it at once; more is answered with 503.",
+        requests=_number(
+            "a number of requests",
+            "count",
+            "Requests on their way; an upgraded connection is none.",
+            pattern="^[0-9]{1,7}$",
+            default=4096,
+        ),
+        queue=_number(
+            "a number of requests",
+            "count",
+            "Requests that may wait for one of these to end.",
+            pattern="^[0-9]{1,7}$",
+            default=256,
+        ),
+        queue_timeout=_duration("For how long they may wait.", "1ms", "10m", default="1s"),
     ),
     on_logout=_text(
         "a path or an absolute URL",

@@ -12,7 +12,8 @@ reaches aiohttp's parser unread. `data_received` is a gate on the raw bytes:
 3. Any other one is handed to aiohttp as a message that *we* write: a constant request line and the
    framing as we understood it. So the two readings cannot disagree. Content follows as it is
    counted or decoded here, a chunked one in chunks written anew.
-4. What comes after the end of a message waits, bounded, until its exchange is over.
+4. What comes after the end of a message waits, bounded, until its exchange is over and the client
+   has taken the answer.
 
 So where a message ends is always our decision, and there is one exchange at a time.
 """
@@ -31,6 +32,7 @@ from gateway.framing import ChunkedScanner
 from gateway.io.answering import answer_bytes
 from gateway.io.exchange import Exchange
 from gateway.io.relay import Tunnel
+from gateway.io.tls import asked_name
 from gateway.io.upstream import WRITE_BUFFER
 from gateway.reading import HeadReader, check_partial_head
 
@@ -48,6 +50,9 @@ PENDING_LIMIT = 64 * 1024
 
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending, so that a reset does not eat the answer."""
+
+GOODBYE_SECONDS = 2.0
+"""How long an idle TLS client may take to answer our goodbye (asyncio would wait for 30 s)."""
 
 HALF_CLOSED_SECONDS = 0.9
 """How long an answer may take for a client that has closed its sending side.
@@ -121,8 +126,10 @@ class ClientConnection(RequestHandler):
         "_scanner",
         "_tunnel",
         "_waiting",
+        "asked_name",
         "deadline",
         "exchange",
+        "network",
         "remote",
         "scheme",
         "seen_at",
@@ -144,10 +151,13 @@ class ClientConnection(RequestHandler):
         self.scheme = "https" if secure else "http"
         self._heads = HeadReader(self.scheme)
         self.remote = ""
+        self.network = ""
+        """Whose address it is, as far as limits go."""
+        self.asked_name = ""
         self.exchange: Exchange | None = None
         self.deadline = 0.0
         """Loop time by which the next head must have come; only between exchanges."""
-        self.seen_progress: object = None
+        self.seen_progress: tuple[int, int] | None = None
         self.seen_at = 0.0
         """What the sweep saw last of what is to be written, and since when."""
         self._last = False
@@ -176,7 +186,7 @@ class ClientConnection(RequestHandler):
                 self._put_aside(rest)
         elif self._last:
             return
-        elif self.exchange is not None:
+        elif self.exchange is not None or self._paused:
             self._put_aside(data)
         elif self._pending:
             seen = len(self._pending)
@@ -199,7 +209,8 @@ class ClientConnection(RequestHandler):
             self._begin(data[:end] if rest else data)
             if rest and self.content_unread:
                 rest = self._read_content(rest)
-            if self.exchange is not None:
+            if self.exchange is not None or self._paused:
+                # A client that asks on and on and takes no answer must not fill our memory.
                 if rest:
                     self._put_aside(rest)
                 break
@@ -433,6 +444,8 @@ class ClientConnection(RequestHandler):
         self._last = True
         if self.transport is not None:
             self.transport.close()
+            if self.scheme == "https":
+                self._loop.call_later(GOODBYE_SECONDS, self.abort)
 
     # Flow control --------------------------------------------------------------------------------
 
@@ -474,6 +487,8 @@ class ClientConnection(RequestHandler):
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         peer = transport.get_extra_info("peername")
         self.remote = peer[0] if isinstance(peer, tuple) else ""
+        if self.scheme == "https":
+            self.asked_name = asked_name(transport.get_extra_info("ssl_object"))
         self.deadline = self._loop.time() + self.serving.limits.head_timeout
         self.serving.connected(self)
 

@@ -36,6 +36,10 @@ _MOST_FORM_FIELDS = 32
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
 AUTH = f"{OWN_PREFIX}/auth"
+ENDS_SESSIONS = frozenset(
+    f"{OWN_PREFIX}/{name}" for name in ("logout", "sessions", "backchannel-logout")
+)
+"""What must work when nothing else is let in any more."""
 _NOBODY = AccessRule(level="signed-in")
 _PERSONAL = (
     ("Cache-Control", "no-store"),
@@ -265,10 +269,11 @@ async def _read_form(exchange: Exchange, content: StreamReader) -> Mapping[str, 
         exchange.client.write(CONTINUE)
     read = bytearray()
     while not content.at_eof():
-        read += await content.readany()
+        piece = await content.readany()
+        read += piece
+        exchange.event.bytes_in += len(piece)
         if len(read) > FORM_LIMIT:
             raise BadRequest(413, "The form is too large.")
-    exchange.event.bytes_in += len(read)
     return _pairs(read.decode("latin-1"))
 
 

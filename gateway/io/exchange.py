@@ -43,6 +43,8 @@ class Client(Protocol):
 
     transport: asyncio.Transport | None
     scheme: str
+    asked_name: str
+    """The name that the TLS client asked for, in lower case; empty without one."""
 
     @property
     def writing_paused(self) -> bool:
@@ -120,6 +122,7 @@ class Exchange:
         "_chunked",
         "_room",
         "_waiter",
+        "admitted",
         "answered",
         "client",
         "connection",
@@ -167,6 +170,8 @@ class Exchange:
         self.pool: UpstreamPool | None = None
         self.endpoint: EndpointPool | None = None
         """The endpoint whose turn it is."""
+        self.admitted = False
+        """Whether it counts among the requests that are with its upstream."""
         self.connection: UpstreamConnection | None = None
         self.request_sent = False
         self.answered = False
@@ -377,6 +382,9 @@ class Exchange:
         self.event.status = 101
         self.answered = True
         self.keep_alive = False
+        self._watch_expiry()
+        if self.pool is not None:
+            self.pool.leave(self)
         transport = self.client.transport
         if transport is None:
             return
@@ -453,6 +461,8 @@ class Exchange:
         self.over = True
         event = self.event
         event.duration = monotonic() - self._began_at
+        if self.admitted and self.pool is not None:
+            self.pool.leave(self)
         self.keeper.ended(self)
         _wake(self._room)
         _wake(self._waiter)

@@ -8,8 +8,11 @@ because the upstream may be closing it at this moment (RFC 9112 9.3.1).
 """
 
 import asyncio
+import contextlib
 import ssl
+from collections import deque
 from collections.abc import Collection
+from typing import Protocol
 
 from auth.decision import Reason
 from config.model import Endpoint, Upstream
@@ -41,6 +44,18 @@ class ConnectFailed(Exception):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+class Admitted(Protocol):
+    """What is admitted to an upstream: an exchange."""
+
+    admitted: bool
+    """Whether it counts among the requests that are with the upstream."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended meanwhile."""
+        ...
 
 
 class EndpointPool:
@@ -182,6 +197,51 @@ class UpstreamPool:
             for endpoint in upstream.endpoints
         )
         self._next = 0
+        self.requests = 0
+        """Admitted, and not yet over."""
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    def admit(self, request: Admitted) -> bool:
+        """Count *request* among those with the upstream, if there is room for one more."""
+        if self.requests >= self.upstream.limits.requests:
+            return False
+        self.requests += 1
+        request.admitted = True
+        return True
+
+    async def admit_later(self, request: Admitted) -> bool:
+        """As `admit`, but wait a while for room, if not too many do already."""
+        if self.admit(request):
+            return True
+        limits = self.upstream.limits
+        if len(self._queue) >= limits.queue:
+            return False
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.queue_timeout):
+                await turn
+        if turn.cancelled():
+            with contextlib.suppress(ValueError):  # `leave` may have passed over it already
+                self._queue.remove(turn)
+            return False
+        # `leave` has passed a place on to this one.
+        request.admitted = True
+        if request.is_over:
+            self.leave(request)
+        return request.admitted
+
+    def leave(self, request: Admitted) -> None:
+        """Let the next one in: *request* is over, or speaks another protocol from now on."""
+        if not request.admitted:
+            return
+        request.admitted = False
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.requests -= 1
 
     def choose(self, tried: Collection[EndpointPool] = ()) -> EndpointPool:
         """Return the endpoint for the next request, another one than those *tried* if there is."""

@@ -9,9 +9,12 @@ to about a second.
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Collection, Sequence
 
 from auth.decision import Reason
@@ -23,6 +26,7 @@ from gateway.io.generation import ServerState, make_generation
 from gateway.io.health import HealthChecks
 from gateway.io.relay import GOING_AWAY
 from gateway.io.serving import Serving
+from gateway.shedding import PROBE_SECONDS
 
 __all__ = ["GatewayServer", "ServerState"]
 
@@ -35,7 +39,10 @@ CONTENT_BYTES = 1024 * 30
 """1 kB/s over `CONTENT_SECONDS`, as Apache's mod_reqtimeout asks by default (500 B/s)."""
 
 WRITE_STALL_SECONDS = 60.0
-"""How long a client may take nothing of what is to be written; nginx's `send_timeout`."""
+"""How long a client may take less than `WRITE_STALL_BYTES` of what is to be written."""
+
+WRITE_STALL_BYTES = 1024 * 8
+"""So that a byte now and then does not hold an answer for ever, as with nginx's `send_timeout`."""
 
 HANDSHAKE_SECONDS = 10.0
 """Time limit of a TLS handshake."""
@@ -68,6 +75,7 @@ class GatewayServer:
         self._sweep_seconds = sweep_seconds
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._prober: asyncio.Task[None] | None = None
         self._health.watch(self._generation.pools.values())
 
     # Life ----------------------------------------------------------------------------------------
@@ -90,6 +98,7 @@ class GatewayServer:
                 )
             )
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
+        self._prober = asyncio.create_task(self._probe_for_ever())
 
     def replace_snapshot(self, state: ServerState) -> None:
         """Serve with *state* from the next request on; connections of unchanged upstreams stay."""
@@ -138,10 +147,10 @@ class GatewayServer:
         await self._health.stop()
         for pool in self._generation.pools.values():
             pool.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait([self._sweeper])
-            self._sweeper = None
+        for task in filter(None, (self._sweeper, self._prober)):
+            task.cancel()
+            await asyncio.wait([task])
+        self._sweeper = self._prober = None
         await asyncio.sleep(0)  # let the transports say goodbye
 
     # What others tell ----------------------------------------------------------------------------
@@ -177,6 +186,16 @@ class GatewayServer:
         """Requests under way."""
         return len(self._serving.exchanges)
 
+    # Overload ------------------------------------------------------------------------------------
+
+    async def _probe_for_ever(self) -> None:
+        """Tell the shedder how late the loop is (see `gateway.shedding`)."""
+        shedder, loop = self._serving.shedder, self._loop
+        while True:
+            due = loop.time() + PROBE_SECONDS
+            await asyncio.sleep(PROBE_SECONDS)
+            shedder.beat(loop.time() - due)
+
     # Time limits ---------------------------------------------------------------------------------
 
     async def _sweep_for_ever(self) -> None:
@@ -211,8 +230,15 @@ class GatewayServer:
         """Drop a client that does not take what is written."""
         transport = connection.transport
         waiting = transport.get_write_buffer_size() if transport is not None else 0
-        if not waiting or waiting != connection.seen_progress:
-            connection.seen_progress = waiting
+        if not waiting or transport is None:
+            connection.seen_progress = None
+            return
+        exchange = connection.exchange
+        written = exchange.event.bytes_out if exchange is not None else 0
+        taken = written - waiting - _unacknowledged(transport)
+        seen = connection.seen_progress
+        if seen is None or seen[0] != id(exchange) or taken - seen[1] >= WRITE_STALL_BYTES:
+            connection.seen_progress = (id(exchange), taken)
             connection.seen_at = now
         elif now - connection.seen_at > WRITE_STALL_SECONDS:
             connection.abort()
@@ -220,8 +246,13 @@ class GatewayServer:
     def _sweep_exchange(self, exchange: Exchange, now: float) -> None:
         connection = exchange.connection
         event = exchange.event
-        if event.status == 101 or connection is None:
-            exchange.seen_at = now
+        if event.status == 101:
+            return
+        if connection is None:
+            if exchange.client.content_unread:
+                self._sweep_content(exchange, now)  # a form of our own may trickle as well
+            else:
+                exchange.seen_at = now
             return
         if not exchange.request_sent:
             self._sweep_content(exchange, now)
@@ -246,3 +277,16 @@ class GatewayServer:
             exchange.seen_at = now
         elif now - exchange.seen_at > CONTENT_SECONDS:
             exchange.give_up_content()
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Return how much the kernel holds that the client has not taken; 0 where nobody can say.
+
+    A transport learns that there is room again in steps of a third of the kernel's buffer, which
+    can be a megabyte: minutes for a client that is slow and honest.
+    """
+    peer = transport.get_extra_info("socket")
+    try:
+        return int.from_bytes(fcntl.ioctl(peer.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (AttributeError, OSError, ValueError):
+        return 0

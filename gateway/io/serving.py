@@ -20,26 +20,38 @@ from aiohttp import StreamReader
 
 from auth.decision import Allow, Reason
 from auth.identity import Caller
+from auth.login.throttle import network_of
 from auth.ports import AuthUnavailable
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
 from gateway.events import ExchangeFinished, Observer
-from gateway.forwarded import continued_trace, read_client
+from gateway.forwarded import (
+    Client,
+    canonical_address,
+    continued_trace,
+    is_trusted,
+    read_client,
+)
 from gateway.forwarding import plan
 from gateway.head import RequestHead
 from gateway.io.answering import CONTINUE
-from gateway.io.endpoints import Endpoints
+from gateway.io.endpoints import ENDS_SESSIONS, Endpoints
 from gateway.io.exchange import REPEATABLE, Exchange
 from gateway.io.generation import Generation
+from gateway.io.ids import Ids
 from gateway.io.pool import ConnectFailed, EndpointPool
 from gateway.io.upstream import UpstreamConnection
 from gateway.outcome import Outcome
 from gateway.pipeline import Waiting, conclude_waiting, decide, decide_at_once
 from gateway.responses import answer_bad_request, answer_error, answer_outcome
 from gateway.routing import is_own
+from gateway.shedding import Shedder
 
 if TYPE_CHECKING:
     from gateway.io.connection import ClientConnection
+
+TURNED_AWAY_AT_ONCE = 64
+"""Connections over a limit that may get an answer at once; beyond them they are just dropped."""
 
 CONNECT_ATTEMPTS = 3
 """Endpoints that are tried for one request; nothing of it has been sent before one is connected."""
@@ -56,8 +68,14 @@ class Serving:
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self.refused_connections = 0
+        self.shedder = Shedder()
+        self.shed = 0
+        """Requests refused by it."""
+        self._by_network: dict[str, int] = {}
+        """Connections by the client's network; kept in any case, as a reload may bring a limit."""
         self._emptied: asyncio.Event | None = None
-        # Ids must be unique, not secret; a seeded generator costs a tenth of the system's.
+        self._ids = Ids()
+        # Not for secrets; a seeded generator costs a tenth of the system's.
         self._random = Random(SystemRandom().getrandbits(256))  # noqa: S311 - see above
         self._endpoints = Endpoints()
         self.use(generation)
@@ -74,13 +92,30 @@ class Serving:
     def connected(self, connection: "ClientConnection") -> None:
         """Take note of a new connection, or turn it away politely."""
         self.connections.add(connection)
-        if len(self.connections) > self.limits.connections:
-            self.refused_connections += 1
+        network = connection.network = network_of(connection.remote)
+        same = self._by_network[network] = self._by_network.get(network, 0) + 1
+        limits = self.limits
+        surplus = len(self.connections) - limits.connections
+        if limits.connections_per_address and not self._is_trusted(connection.remote):
+            surplus = max(surplus, same - limits.connections_per_address)
+        if surplus <= 0:
+            return
+        self.refused_connections += 1
+        if surplus > TURNED_AWAY_AT_ONCE:
+            connection.abort()
+        else:
             connection.turn_away(answer_error(Reason.OVERLOADED, request_id="", close=True))
+
+    def _is_trusted(self, address: str) -> bool:
+        trusted = self.generation.snapshot.configuration.server.trusted_proxies
+        return bool(trusted) and is_trusted(canonical_address(address), trusted)
 
     def disconnected(self, connection: "ClientConnection") -> None:
         """Take note that a connection is gone."""
         self.connections.discard(connection)
+        left = self._by_network.pop(connection.network, 0) - 1
+        if left > 0:
+            self._by_network[connection.network] = left
         if self._emptied is not None and not self.connections:
             self._emptied.set()
 
@@ -93,14 +128,9 @@ class Serving:
     def begin(self, connection: "ClientConnection", head: RequestHead) -> Exchange:
         """Return the exchange for *head*."""
         generation = self.generation
-        event = ExchangeFinished(
-            time(),
-            method=head.method,
-            host=head.host,
-            path=head.target.path,
-            generation=generation.snapshot.generation,
-            remote=connection.remote,
-        )
+        event = ExchangeFinished(time(), 0.0, "", head.method, head.host, head.target.path)
+        event.generation = generation.state.snapshot.generation
+        event.remote = connection.remote
         exchange = Exchange(connection, head, event, generation=generation, keeper=self)
         if self.draining:
             exchange.keep_alive = False
@@ -121,7 +151,7 @@ class Serving:
 
     def refuse(self, connection: "ClientConnection", error: BadRequest) -> None:
         """Answer what could not be read as a request."""
-        request_id = self._new_id()
+        request_id = self._ids.new_id()
         answer = answer_bad_request(error.status, error.detail, request_id=request_id)
         sent = connection.write_answer(answer, method="GET", keep=False)
         self._observe(
@@ -156,7 +186,8 @@ class Serving:
         except AuthUnavailable as outage:
             self._answer_outage(exchange, outage)
         except Exception:  # noqa: BLE001 - logged there, and answered: fail closed
-            self._answer_bug(exchange)
+            if not exchange.over:  # else its client has left, and what was being read with it
+                self._answer_bug(exchange)
 
     # What the exchange calls ---------------------------------------------------------------------
 
@@ -179,6 +210,8 @@ class Serving:
         head = exchange.head
         generation = exchange.generation
         self._identify(exchange)
+        if self.shedder.share and self._is_shed(exchange):
+            return True
         if head.ends_here:
             exchange.answer(_OPTIONS)
             return True
@@ -219,8 +252,11 @@ class Serving:
         """Send *exchange*, which is permitted, if it has no content and a connection idles."""
         if exchange.head.has_body or exchange.head.upgrade:
             return False
-        assert exchange.pool is not None
-        endpoint = exchange.endpoint = exchange.pool.choose()
+        pool = exchange.pool
+        assert pool is not None
+        if not pool.admit(exchange):
+            return False
+        endpoint = exchange.endpoint = pool.choose()
         connection = endpoint.take_idle(repeatable=exchange.method in REPEATABLE)
         if connection is None:
             return False
@@ -244,7 +280,7 @@ class Serving:
     def _identify(self, exchange: Exchange) -> None:
         """Find out who speaks and give the request its id."""
         head, event = exchange.head, exchange.event
-        event.request_id = self._new_id()
+        event.request_id = self._ids.new_id()
         client = exchange.origin = read_client(
             event.remote,
             head,
@@ -254,24 +290,53 @@ class Serving:
         event.remote = client.address
         if client.request_id:
             event.request_id = client.request_id
+        if exchange.client.asked_name:
+            self._check_name(exchange, client)
+
+    def _check_name(self, exchange: Exchange, client: Client) -> None:
+        """Refuse a host that the TLS client did not ask for (RFC 9110 15.5.20).
+
+        A certificate may be for several hosts of ours, so these are let through; and a trusted
+        proxy asks for the gateway's name, not for that of its client's request.
+        """
+        host = exchange.head.host
+        if host == exchange.client.asked_name or client.trusted:
+            return
+        if not exchange.generation.snapshot.origins.is_own(host):
+            raise BadRequest(421, "This connection is for another host.")
+
+    def _is_shed(self, exchange: Exchange) -> bool:
+        """Refuse a share of the new requests; ending a session must always be possible."""
+        path = exchange.head.target.path
+        if path in ENDS_SESSIONS or self._random.random() >= self.shedder.share:
+            return False
+        self.shed += 1
+        exchange.event.reason = Reason.OVERLOADED
+        exchange.answer(
+            answer_error(
+                Reason.OVERLOADED, request_id=exchange.event.request_id, head=exchange.head
+            )
+        )
+        return True
 
     def _conclude(self, exchange: Exchange, outcome: Outcome) -> bool:
         """Take note of *outcome*; answer unless it is a permit. Return whether it is one."""
         event = exchange.event
-        event.route = outcome.route
-        event.upstream = outcome.upstream
-        event.decision = outcome.decision
-        event.reason = outcome.reason
+        matched, verdict = outcome.matched, outcome.verdict
         identity = outcome.identity
         if identity is not None:
             event.subject, event.tenant = identity.subject, identity.tenant
             event.auth = identity.method
-        verdict = outcome.verdict
-        if isinstance(verdict, Allow):
+        if matched is not None:
+            route = matched.route.route
+            event.route, event.upstream = route.id, route.upstream
+        if type(verdict) is Allow:
+            event.decision, event.reason = verdict.outcome, verdict.reason
             exchange.permit = verdict
-            exchange.matched = outcome.matched
-            exchange.pool = exchange.generation.pools[outcome.upstream]
+            exchange.matched = matched
+            exchange.pool = exchange.generation.pools[event.upstream]
             return True
+        event.decision, event.reason = outcome.decision, outcome.reason
         snapshot = exchange.generation.snapshot
         exchange.answer(
             answer_outcome(
@@ -310,7 +375,6 @@ class Serving:
                 identity, matched.route.upstream.name, event.started_at
             )
             block = generation.blocks.block(identity, assertion)
-        trace = continued_trace(exchange.head)
         return plan(
             permit,
             matched,
@@ -319,7 +383,7 @@ class Serving:
             rules=generation.rules,
             identity_block=block,
             request_id=event.request_id,
-            traceparent=trace or self._new_trace(),
+            traceparent=continued_trace(exchange.head) or self._ids.new_trace(),
             base_path=base_path,
         )
 
@@ -327,6 +391,10 @@ class Serving:
 
     async def _forward(self, exchange: Exchange, content: StreamReader) -> None:
         """Send the request and wait for the end; once more if its connection proved to be stale."""
+        pool = exchange.pool
+        assert pool is not None
+        if not exchange.admitted and not await pool.admit_later(exchange):
+            exchange.fail(Reason.OVERLOADED)
         while not exchange.over:
             connected = await self._connect(exchange)
             if connected is None:
@@ -420,13 +488,6 @@ class Serving:
                 observer(event)
             except Exception:  # noqa: BLE001 - it must not harm the request
                 _log.exception("an observer failed")
-
-    def _new_trace(self) -> str:
-        return f"00-{self._new_id()}-{self._random.getrandbits(64) or 1:016x}-01"
-
-    def _new_id(self) -> str:
-        """Return 128 random bits, never all zero (W3C Trace Context forbids it)."""
-        return f"{self._random.getrandbits(128) or 1:032x}"
 
 
 _OPTIONS = Answer(204, (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),))

@@ -18,6 +18,17 @@ from config.model import Certificate
 _log = logging.getLogger(__name__)
 
 
+class _NamedObject(ssl.SSLObject):
+    """A TLS connection that remembers which name its client asked for."""
+
+    asked_name = ""
+
+
+def asked_name(tls: object) -> str:
+    """Return the name (RFC 6066 3) that the client of *tls* asked for; empty without one."""
+    return tls.asked_name if isinstance(tls, _NamedObject) else ""
+
+
 class CertificateError(Exception):
     """A certificate or key cannot be used; the message names the file and says why."""
 
@@ -39,6 +50,7 @@ class Certificates:
         self.context = _new_context(self._certificates[0])
         """What to listen with."""
         self.context.sni_callback = self._choose
+        self.context.sslobject_class = _NamedObject
         self.failures = 0
         """Reloads that were refused; the old certificates stayed."""
 
@@ -75,6 +87,8 @@ class Certificates:
     def _choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Pick the certificate for *name* (RFC 6066 3): exact, else one label's wildcard."""
         name = (name or "").lower().removesuffix(".")
+        if isinstance(tls, _NamedObject):
+            tls.asked_name = name
         wildcard = f"*.{name.partition('.')[2]}"
         tls.context = self._by_name.get(name) or self._by_name.get(wildcard) or self._default
 

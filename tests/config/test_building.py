@@ -19,6 +19,7 @@ from config.model import (
     Timeouts,
     TokenIssuer,
     Upstream,
+    UpstreamLimits,
 )
 from tests.config.reading_support import MINIMAL, configuration, place_of
 
@@ -55,7 +56,8 @@ server:
   workers: auto
   trusted_proxies: [10.0.0.0/8, '::1']
   tls: {certificates: [{cert_file: a.pem, key_file: /keys/a.key}]}
-  limits: {head: 64KiB, body: 1GiB, head_timeout: 500ms, idle_timeout: 2m, connections: 5}
+  limits: {head: 64KiB, body: 1GiB, head_timeout: 500ms, idle_timeout: 2m, connections: 5,
+           connections_per_address: 4}
 """
     ).server
     assert server.listen == Address("::1", 9000)
@@ -63,7 +65,7 @@ server:
     assert server.workers == 0
     assert server.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
     assert server.certificates == (Certificate("/etc/doorward/a.pem", "/keys/a.key"),)
-    assert server.limits == Limits(65_536, 1024**3, 0.5, 120.0, 5)
+    assert server.limits == Limits(65_536, 1024**3, 0.5, 120.0, 5, 4)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,7 @@ def test_an_upstream_is_read_in_full() -> None:
     balance: round_robin
     health: {path: '/healthz?deep', interval: 1s}
     timeouts: {connect: 1s, response: 2s, idle: 3s}
+    limits: {requests: 4, queue: 5, queue_timeout: 6s}
     on_logout: /ended
 """
     text = MINIMAL.replace("routes:", upstream + "routes:")
@@ -192,6 +195,7 @@ def test_an_upstream_is_read_in_full() -> None:
         HealthCheck("/healthz?deep", 1.0),
         Timeouts(1.0, 2.0, 3.0),
         "/ended",
+        UpstreamLimits(4, 5, 6.0),
     )
 
 

@@ -44,6 +44,10 @@ def stop() -> None:
     while _running:
         bench = _running.pop()
         bench.loop.run_until_complete(bench.stack.aclose())
+        left = asyncio.all_tasks(bench.loop)
+        for task in left:
+            task.cancel()
+        bench.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         bench.loop.close()
 
 

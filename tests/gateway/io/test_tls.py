@@ -80,7 +80,7 @@ async def common_name(running: Gateway, server_name: str, context: ssl.SSLContex
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", running.port, ssl=context, server_hostname=server_name
     )
-    writer.write(GET)
+    writer.write(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % server_name.encode())
     assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
     der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
