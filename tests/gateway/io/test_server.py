@@ -1,10 +1,15 @@
 import asyncio
+import socket
+import ssl
+from pathlib import Path
 
 import pytest
 
 from auth.session import digest
 from config.model import AccessRule
+from gateway.io.connection import GOODBYE_SECONDS
 from gateway.io.server import ServerState
+from gateway.io.tls import Certificates
 from tests.gateway.io.harness import (
     ALL,
     OK,
@@ -19,6 +24,7 @@ from tests.gateway.io.harness import (
     snapshot_of,
     upstream,
 )
+from tests.gateway.io.test_tls import make_certificate
 
 pytestmark = pytest.mark.wire
 
@@ -228,6 +234,28 @@ async def test_a_request_that_comes_while_draining_is_answered_and_told_to_close
         assert answer.content == b"ok"
         assert answer.fields["connection"] == "close"
         await asyncio.wait_for(draining, 2)
+
+
+async def test_a_tls_client_that_never_says_goodbye_does_not_hold_up_the_draining(
+    tmp_path: Path,
+) -> None:
+    certificates = Certificates([make_certificate(tmp_path, "one", "app.example.com")])
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def ask_and_fall_silent(port: int) -> ssl.SSLSocket:
+        client = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 5))
+        client.sendall(GET)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        return client
+
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL]), tls=certificates.context) as running,
+    ):
+        with await asyncio.to_thread(ask_and_fall_silent, running.port):
+            await asyncio.wait_for(running.server.drain(20), GOODBYE_SECONDS + 5)
 
 
 async def test_draining_has_an_end() -> None:
