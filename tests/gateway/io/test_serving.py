@@ -251,16 +251,6 @@ async def test_a_trace_is_continued_or_begun() -> None:
         assert len(set(traces)) == 3
 
 
-async def test_ids_do_not_repeat() -> None:
-    async with (
-        upstream() as backend,
-        gateway(configuration(one_upstream(backend), [ALL])) as running,
-    ):
-        serving = running.server._serving
-
-        assert len({serving._new_id() for _ in range(10_000)}) == 10_000
-
-
 async def test_what_the_gateway_answers_itself_reaches_no_upstream() -> None:
     async with (
         upstream() as backend,
