@@ -54,9 +54,6 @@ LINGER_SECONDS = 2.0
 GOODBYE_SECONDS = 2.0
 """How long an idle TLS client may take to answer our goodbye (asyncio would wait for 30 s)."""
 
-GOODBYE_SECONDS = 2.0
-"""How long an idle TLS client may take to answer our goodbye (asyncio would wait for 30 s)."""
-
 HALF_CLOSED_SECONDS = 0.9
 """How long an answer may take for a client that has closed its sending side.
 
@@ -447,8 +444,6 @@ class ClientConnection(RequestHandler):
         self._last = True
         if self.transport is not None:
             self.transport.close()
-            if self.scheme == "https":
-                self._loop.call_later(GOODBYE_SECONDS, self.abort)
             if self.scheme == "https":
                 self._loop.call_later(GOODBYE_SECONDS, self.abort)
 

@@ -382,7 +382,6 @@ class Exchange:
         self.event.status = 101
         self.answered = True
         self.keep_alive = False
-        self._watch_expiry()
         if self.pool is not None:
             self.pool.leave(self)
         transport = self.client.transport
