@@ -49,20 +49,31 @@ def without_cookies(values: tuple[str, ...], names: tuple[str, ...]) -> str:
     """Return *values*, Cookie fields, as one, without the cookies called *names*; may be empty.
 
     Here case does not count: a backend that folds it must not see ours either. A cookie without
-    `=` goes as well if it is one of the names.
+    `=` goes as well if it is one of the names. A name that ends in `*` stands for every name that
+    begins so.
     """
     field = values[0] if len(values) == 1 else "; ".join(filter(None, values))
-    ours = _folded(names)
+    exact, prefixes = _folded(names)
     pairs = field.split(";")
-    kept = [pair for pair in pairs if pair.partition("=")[0].strip(_WHITE).lower() not in ours]
+    kept = [pair for pair in pairs if pair.partition("=")[0].strip(_WHITE).lower() not in exact]
+    if any(prefix in field.lower() for prefix in prefixes):
+        kept = [pair for pair in kept if not pair.lower().lstrip(_WHITE).startswith(prefixes)]
     if len(kept) == len(pairs):
         return field
     return "; ".join([pair.strip(_WHITE) for pair in kept if pair.strip(_WHITE)])
 
 
+def is_named(name: str, names: tuple[str, ...]) -> bool:
+    """Return whether a cookie called *name* is one of *names*, as `without_cookies` reads them."""
+    exact, prefixes = _folded(names)
+    return name.lower() in exact or name.lower().startswith(prefixes)
+
+
 @lru_cache(maxsize=64)
-def _folded(names: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(name.lower() for name in names)
+def _folded(names: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the whole names and the beginnings of names, in lower case."""
+    exact = frozenset(name.lower() for name in names if not name.endswith("*"))
+    return exact, tuple(name[:-1].lower() for name in names if name.endswith("*"))
 
 
 def set_cookie(settings: SessionSettings, value: str, max_age: float | None = None) -> str:
@@ -96,6 +107,15 @@ def form_cookie_name(session_cookie_name: str) -> str:
     if session_cookie_name.startswith("__Host-"):
         return f"__Secure-{session_cookie_name.removeprefix('__Host-')}-form"
     return f"{session_cookie_name}-form"
+
+
+def sign_in_cookie_prefix(session_cookie_name: str) -> str:
+    """Return what the names of the cookies begin with that bind a sign-in to a browser.
+
+    On https `__Host-…`: a sibling domain that could set one could have a person finish a sign-in
+    that somebody else began (RFC 9700 section 4.7).
+    """
+    return f"{session_cookie_name}-sign-in-"
 
 
 def _attributes(settings: SessionSettings) -> str:

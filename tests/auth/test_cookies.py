@@ -8,8 +8,10 @@ from auth.cookies import (
     AMBIGUOUS,
     Ambiguous,
     clear_cookie,
+    is_named,
     session_cookie,
     set_cookie,
+    sign_in_cookie_prefix,
     without_cookies,
 )
 from config.model import SessionSettings
@@ -105,3 +107,37 @@ def test_a_cleared_cookie_has_the_attributes_of_the_one_that_was_set() -> None:
 def test_a_value_that_could_end_the_cookie_is_not_set(value: str) -> None:
     with pytest.raises(ValueError, match="URL-safe"):
         set_cookie(SessionSettings("doorward", secure=False), value)
+
+
+@pytest.mark.parametrize(
+    ("field", "left"),
+    [
+        ("a=1; doorward-sign-in-x7=s; b=2", "a=1; b=2"),
+        ("Doorward-Sign-In-x7=s", ""),
+        ("doorward-sign-in-x7", ""),
+        ("a=doorward-sign-in-; b=2", "a=doorward-sign-in-; b=2"),
+        ("x-doorward-sign-in-=1", "x-doorward-sign-in-=1"),
+        ("doorward-sign=1", "doorward-sign=1"),
+    ],
+)
+def test_a_name_with_a_star_takes_every_cookie_that_begins_so(field: str, left: str) -> None:
+    assert without_cookies((field,), ("doorward", "doorward-sign-in-*")) == left
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("doorward", True),
+        ("DOORWARD", True),
+        ("doorward-sign-in-1", True),
+        ("Doorward-SIGN-in-1", True),
+        ("doorward-2", False),
+        ("", False),
+    ],
+)
+def test_a_name_is_compared_without_case(name: str, *, named: bool) -> None:
+    assert is_named(name, ("doorward", "doorward-sign-in-*")) is named
+
+
+def test_the_cookies_of_a_sign_in_are_as_safe_from_siblings_as_the_session() -> None:
+    assert sign_in_cookie_prefix("__Host-doorward").startswith("__Host-")
