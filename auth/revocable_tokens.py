@@ -48,14 +48,15 @@ class RevocableTokens:
         """Return what names the token in the store; made once, it costs two hashes."""
         reference = self._references.get(identity.token_digest)
         if reference is None:
-            reference = _reference_of(identity)
+            reference = reference_of(identity)
             if len(self._references) >= _MOST_REFERENCES:
                 self._references.clear()
             self._references[identity.token_digest] = reference
         return reference
 
 
-def _reference_of(identity: Identity) -> TokenRef:
+def reference_of(identity: Identity) -> TokenRef:
+    """Return what names the bearer token behind *identity* in the store."""
     jti, issued_at = identity.claims.get("jti"), identity.claims.get("iat")
     return token_ref(
         issuer=identity.issuer,

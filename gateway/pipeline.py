@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from auth.authentication import Credentials, find_credentials
-from auth.identity import ABSENT, Caller, Rejected
+from auth.decision import Allow
+from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable
 from gateway.head import FieldSection, RequestHead
 from gateway.outcome import Outcome, Unavailable
@@ -91,6 +92,17 @@ def conclude_waiting(
     """Take step 5 for a caller who had to be waited for."""
     decision = snapshot.permits.conclude(step.matched, caller, head)
     return Outcome(decision, snapshot.generation, step.matched, caller)
+
+
+def is_allowed(snapshot: "Snapshot", head: RequestHead, identity: Identity) -> bool:
+    """Tell whether *snapshot* too would let in *identity* with a request that is under way.
+
+    Whether the identity is still good is for the store to say, not for this.
+    """
+    matched = match(snapshot, head)
+    if not isinstance(matched, Matched):
+        return False
+    return isinstance(conclude(matched, Authenticated(identity), head), Allow)
 
 
 def match(snapshot: "Snapshot", head: RequestHead) -> MatchResult:

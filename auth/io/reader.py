@@ -21,7 +21,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 
 import hiredis
@@ -33,7 +33,7 @@ from auth.io.endings import Endings
 from auth.io.flight import TOUCH_EVERY, Flight, SessionFlight, TokenFlight
 from auth.io.link import PATIENCE, Link
 from auth.io.scripts import BEAT
-from auth.io.session_cache import EpochNames, SessionCache, Verdict
+from auth.io.session_cache import LastRecords, SessionCache, Verdict
 from auth.ports import AuthUnavailable, OnFound
 from auth.revocation import ALL_SESSIONS, WORKERS_KEY, TokenRef, parse_epoch, read_key
 from auth.session import SessionRecord
@@ -71,7 +71,7 @@ class Reader:
     def __init__(self, settings: SessionSettings, *, name: str) -> None:
         self.cache = SessionCache()
         self.endings = Endings()
-        self.epoch_names = EpochNames()
+        self.last_records = LastRecords()
         self.idle_timeout = settings.idle_timeout
         self.absolute_timeout = settings.absolute_timeout
         self.clock: Callable[[], float] = boottime
@@ -86,6 +86,7 @@ class Reader:
         self._beats = 0
         self._hooks: list[OnEnded] = []
         self._followed: Callable[[], Collection[str]] = tuple
+        self._followed_tokens: Callable[[], Collection[TokenRef]] = tuple
         self._doubtful: set[str] = set()
         self._settling: set[str] = set()
         self._hits = 0
@@ -256,6 +257,10 @@ class Reader:
         """
         self._followed = source
 
+    def follow_tokens(self, source: Callable[[], Collection[TokenRef]]) -> None:
+        """Do the same for bearer tokens, within a beat."""
+        self._followed_tokens = source
+
     def _tell(self, names: frozenset[str] | None) -> None:
         for hook in self._hooks:
             try:
@@ -274,6 +279,24 @@ class Reader:
             pass  # tried again when the store is back
         finally:
             self._settling.discard(name)
+
+    async def _settle_token(self, token: TokenRef) -> None:
+        """Ask whether a token is revoked of which that is not known any more; tell if it is."""
+        with contextlib.suppress(AuthUnavailable):
+            if await self.is_revoked(token):
+                self._tell(frozenset((token.name,)))
+        self._settling.discard(token.name)
+
+    def _look_after_tokens(self) -> None:
+        for token in self._followed_tokens():
+            if token.name not in self._settling and self.peek_revoked(token) is not False:
+                self._settling.add(token.name)
+                self._begin(self._settle_token(token))
+
+    def _begin(self, settling: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(settling)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # The tracked connection
 
@@ -310,9 +333,8 @@ class Reader:
             self._doubt(*(name for name in self._followed() if self.peek(name) is None))
         for name in tuple(self._doubtful - self._settling)[:500]:
             self._settling.add(name)
-            task = asyncio.create_task(self._settle(name))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._settle(name))
+        self._look_after_tokens()
 
     def _granted(self, connection: Connection, sent_at: float, reply: Reply) -> None:
         """The store recorded that we may trust our copies for a lease from *sent_at* on."""

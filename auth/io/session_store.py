@@ -95,6 +95,7 @@ class RedisSessionStore:
         self.peek_revoked = self._reader.peek_revoked
         self.is_revoked = self._reader.is_revoked
         self.follow = self._reader.follow
+        self.follow_tokens = self._reader.follow_tokens
         self.lag = self._reader.lag
         self.wall = time.time
 

@@ -12,10 +12,12 @@ a complete one (RFC 9112 8).
 """
 
 import asyncio
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol
 
 from auth.decision import Allow, Reason
+from auth.revocable_tokens import reference_of
+from auth.revocation import TokenRef
 from gateway.answer import Answer
 from gateway.events import ExchangeFinished
 from gateway.forwarding import response_fields
@@ -36,6 +38,8 @@ REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 ENDED_SESSION_SECONDS = 0.5
 """How long an answer that begins after its session ended may take."""
+
+_LONGEST_TIMER = 3600.0
 
 
 class Client(Protocol):
@@ -120,7 +124,9 @@ class Exchange:
         "_began_at",
         "_blocked",
         "_chunked",
+        "_expiry",
         "_room",
+        "_token",
         "_waiter",
         "admitted",
         "answered",
@@ -186,6 +192,8 @@ class Exchange:
         self._chunked = False
         self._blocked = False
         self._room: asyncio.Future[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._token: TokenRef | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._began_at = monotonic()
 
@@ -207,6 +215,8 @@ class Exchange:
         """Send the *planned* head on *connection*; content, if any, follows with `send_content`."""
         self.connection = connection
         self.request_sent = not self.head.has_body
+        if not self.request_sent:
+            self._watch_expiry()
         connection.send(self, planned)
 
     def send_content(self, data: bytes) -> None:
@@ -255,6 +265,14 @@ class Exchange:
         return permit.identity.session_digest if permit and permit.identity else ""
 
     @property
+    def token(self) -> TokenRef | None:
+        """The bearer token in whose name it runs, as revocations name it."""
+        identity = self.permit.identity if self.permit else None
+        if self._token is None and identity is not None and identity.method == "bearer":
+            self._token = reference_of(identity)
+        return self._token
+
+    @property
     def is_blocked(self) -> bool:
         """Whether the upstream takes no more content at the moment."""
         return self._blocked
@@ -294,21 +312,39 @@ class Exchange:
         self.client.abort()
         self._end(keep=False)
 
-    def end_with_session(self, loop: asyncio.AbstractEventLoop) -> None:
+    def end_with_session(
+        self, loop: asyncio.AbstractEventLoop, error: str = "session_ended"
+    ) -> None:
         """Its session has ended: what is being streamed stops; what has not begun must be short.
 
         A short answer may be the very one that reports the logout, so it is let through.
+        *error* is for the access log: a right can end in other ways too.
         """
         if self.event.status == 101:
-            self.event.error = "session_ended"
+            self.event.error = error
             self.client.close_relay(SESSION_ENDED)
         elif self.answered:
-            self.cut("session_ended")
+            self.cut(error)
         else:
             self.doomed = True
             if self.request_sent:
                 return
-            loop.call_later(ENDED_SESSION_SECONDS, self.cut, "session_ended")
+            loop.call_later(ENDED_SESSION_SECONDS, self.cut, error)
+
+    def _watch_expiry(self) -> None:
+        """It goes on for a while: end it when the session or the token behind it expires."""
+        identity = self.permit.identity if self.permit else None
+        if self._expiry is None and identity is not None and identity.expires_at:
+            self._arm_expiry(identity.expires_at)
+
+    def _arm_expiry(self, expires_at: float) -> None:
+        # The wall clock may be corrected meanwhile, so it is asked again when the time has come.
+        left = expires_at - time()
+        loop = asyncio.get_running_loop()
+        if left > 0:
+            self._expiry = loop.call_later(min(left, _LONGEST_TIMER), self._arm_expiry, expires_at)
+        else:
+            self.end_with_session(loop, "session_expired")
 
     def time_out(self, reason: Reason) -> None:
         """The upstream takes too long."""
@@ -359,7 +395,9 @@ class Exchange:
         transport.write(data + content if content else data)
         if complete:
             self._end(keep=keep)
-        elif self.doomed:
+            return
+        self._watch_expiry()
+        if self.doomed:
             asyncio.get_running_loop().call_later(ENDED_SESSION_SECONDS, self.cut, "session_ended")
 
     def answer_continued(self, content: bytes, *, complete: bool) -> None:
@@ -382,6 +420,7 @@ class Exchange:
         self.event.status = 101
         self.answered = True
         self.keep_alive = False
+        self._watch_expiry()
         if self.pool is not None:
             self.pool.leave(self)
         transport = self.client.transport
@@ -458,6 +497,8 @@ class Exchange:
         if self.over:
             return
         self.over = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         event = self.event
         event.duration = monotonic() - self._began_at
         if self.admitted and self.pool is not None:

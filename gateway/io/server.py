@@ -18,6 +18,7 @@ import termios
 from collections.abc import Collection, Sequence
 
 from auth.decision import Reason
+from auth.revocation import TokenRef
 from gateway.bad_request import BadRequest
 from gateway.events import Observer
 from gateway.io.connection import ClientConnection, Server
@@ -26,6 +27,7 @@ from gateway.io.generation import ServerState, make_generation
 from gateway.io.health import HealthChecks
 from gateway.io.relay import GOING_AWAY
 from gateway.io.serving import Serving
+from gateway.pipeline import is_allowed
 from gateway.shedding import PROBE_SECONDS
 
 __all__ = ["GatewayServer", "ServerState"]
@@ -105,6 +107,7 @@ class GatewayServer:
         old = self._generation
         self._generation = make_generation(state, old)
         self._serving.use(self._generation)
+        self._end_what_lost_its_right()
         kept = set(map(id, self._generation.pools.values()))
         for pool in old.pools.values():
             if id(pool) not in kept:
@@ -155,20 +158,41 @@ class GatewayServer:
 
     # What others tell ----------------------------------------------------------------------------
 
-    def close_sessions(self, digests: Collection[str] | None) -> int:
-        """End what runs in the name of ended sessions (None: of every session); count it."""
+    def close_sessions(self, names: Collection[str] | None) -> int:
+        """End what runs in the name of ended sessions (None: of every session); count it.
+
+        *names* are digests of sessions, and names of revoked tokens.
+        """
         ended = [
             exchange
             for exchange in self._serving.exchanges
-            if (digest := exchange.session_digest) and (digests is None or digest in digests)
+            if (
+                ((digest := exchange.session_digest) and (names is None or digest in names))
+                or ((token := exchange.token) and names is not None and token.name in names)
+            )
         ]
         for exchange in ended:
             exchange.end_with_session(self._loop)
         return len(ended)
 
+    def _end_what_lost_its_right(self) -> None:
+        """End what runs in somebody's name who would not be let in by the generation in force.
+
+        What runs in nobody's name goes on under the generation with which it began.
+        """
+        snapshot = self._generation.snapshot
+        for exchange in tuple(self._serving.exchanges):
+            identity = exchange.permit.identity if exchange.permit else None
+            if identity is not None and not is_allowed(snapshot, exchange.head, identity):
+                exchange.end_with_session(self._loop, "access_revoked")
+
     def live_sessions(self) -> set[str]:
         """Return the digests of the sessions in whose name something runs."""
         return {exchange.session_digest for exchange in self._serving.exchanges} - {""}
+
+    def live_tokens(self) -> list[TokenRef]:
+        """Return the bearer tokens in whose name something runs."""
+        return [token for exchange in self._serving.exchanges if (token := exchange.token)]
 
     @property
     def counters(self) -> dict[str, float]:

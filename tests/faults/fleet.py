@@ -29,6 +29,7 @@ LEASE = 0.3
 WORKERS = 2
 # A worker that was killed is a new process first; on a busy machine that takes a second or two.
 RECOVERY = 6.0
+READY_SECONDS = 20.0
 PATIENCE = 2.5
 _TOKEN = "an-admin-token-of-the-tests"
 _ADMIN = {"Authorization": f"Bearer {_TOKEN}"}
@@ -98,16 +99,19 @@ class Fleet:
     async def ready(self) -> None:
         """Wait until every gateway says that it is ready, with all its workers and its store."""
         for gateway in self.gateways:
-            async with asyncio.timeout(30):
-                while not await self._is_ready(gateway):
-                    await asyncio.sleep(0.05)
+            until, problem = clock() + READY_SECONDS, "-"
+            while problem := await self._why_not_ready(gateway):
+                assert clock() < until, f"{problem}\n{''.join(gateway.lines[-40:])}"
+                await asyncio.sleep(0.05)
 
-    async def _is_ready(self, gateway: Gateway) -> bool:
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+    async def _why_not_ready(self, gateway: Gateway) -> str:
+        try:
             async with self.http.get(f"{gateway.admin_url}/readyz") as answer:
                 said = await answer.json()
-                return answer.status == 200 and said["workers"]["serving"] == WORKERS
-        return False
+                ready = answer.status == 200 and said["workers"]["serving"] == WORKERS
+                return "" if ready else str(said)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"{type(error).__name__} {error}"
 
     def take_history(self, healed_at: float) -> History:
         """Return what happened since the last time."""

@@ -30,9 +30,9 @@ from tests.faults.history import Fault, History, Operation, Result, clock
 from tests.faults.relay import BOTH, Direction, Relay
 
 # What is used at all is reported to the store (a touch) in histories that are this short.
-IDLE_TIMEOUT = 3.0
+IDLE_TIMEOUT = 10.0
 RECOVERY = 1.5
-_FOREIGN_TTL = 1000
+_FOREIGN_TTL = 5000
 _DIRECTIONS: tuple[tuple[Direction, ...], ...] = (("from_store",), ("to_store",), BOTH)
 
 OpenStore = Callable[[str, SessionSettings], Awaitable[RedisSessionStore]]
