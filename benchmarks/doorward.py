@@ -15,7 +15,7 @@ ROUTES = """\
 version: 1
 server: {{listen: "127.0.0.1:{port}", public_url: "http://127.0.0.1:{port}", workers: 1}}
 admin: {{listen: "127.0.0.1:0"}}
-store: {{url: "redis://127.0.0.1:{store}"}}
+store: {{url: "redis://{user}127.0.0.1:{store}"}}
 session: {{idle_timeout: 12h, absolute_timeout: 24h}}
 upstreams:
   notes: http://127.0.0.1:{upstream}
@@ -35,6 +35,10 @@ routes:
     upstream: notes
     access: {{roles: [editor]}}
 """
+
+
+ASKING = "asking"
+"""The store's user for whom nothing is tracked, and its password."""
 
 
 def store_command(directory: Path, port: int) -> list[str]:
@@ -73,14 +77,25 @@ def fill_store(port: int) -> None:
     )
     with redis.Redis(port=port, protocol=2) as store:
         store.set(session_key(digest(COOKIE)), encode_record(record), ex=43_200)
+        # Without tracking nothing may be cached: every request asks the store.
+        store.execute_command(
+            "ACL", "SETUSER", ASKING, "on", f">{ASKING}", "~*", "&*", "+@all", "-client|tracking"
+        )
         store.set(f"bench:session:{COOKIE}", json.dumps({"subject": "u1", "roles": record.roles}))
 
 
-def _peer(ground: Ground, name: str, path: str, *, signed_in: bool = True) -> Peer:
+def _peer(
+    ground: Ground, name: str, path: str, *, signed_in: bool = True, caches: bool = True
+) -> Peer:
     ground.directory.mkdir(parents=True, exist_ok=True)
     routes = ground.directory / "routes.yaml"
     routes.write_text(
-        ROUTES.format(port=ground.port, store=ground.store_port, upstream=ground.upstream_port)
+        ROUTES.format(
+            port=ground.port,
+            store=ground.store_port,
+            upstream=ground.upstream_port,
+            user="" if caches else f"{ASKING}:{ASKING}@",
+        )
     )
     return Peer(
         name,
@@ -101,9 +116,15 @@ def doorward_roles(ground: Ground) -> Peer:
     return _peer(ground, "Doorward, session + roles", "/roles/notes")
 
 
+def doorward_asking(ground: Ground) -> Peer:
+    """As the first, with one round trip to the store for each request, as nginx + Lua has."""
+    name = "Doorward, session asked of the store each time"
+    return _peer(ground, name, "/users/u1/notes", caches=False)
+
+
 def doorward_public(ground: Ground) -> Peer:
     """A public route."""
     return _peer(ground, "Doorward, public route", "/public/notes", signed_in=False)
 
 
-VARIANTS = [doorward_authenticated, doorward_roles, doorward_public]
+VARIANTS = [doorward_authenticated, doorward_roles, doorward_asking, doorward_public]

@@ -3,7 +3,7 @@
 How this works. A flight writes all the reads it can at once and continues in the callbacks of the
 replies, so it takes no task, and it concludes at its exact place in the store's order. A session's
 subject is known only from its record, so its epoch may take a second round, unless the same session
-was read before (`Reading.epoch_names`, a guess and no more). Epochs that are known under the lease
+was read before (`LastRecords`, a guess and no more). Epochs that are known under the lease
 are not read again.
 
 Whoever waits for a flight is called back, or waits on a future of their own (`wait`): one who is
@@ -22,7 +22,7 @@ from typing import Protocol
 from auth.decision import Reason
 from auth.io.connection import Command, Connection, OnReply, Reply, StoreLost
 from auth.io.endings import Endings
-from auth.io.session_cache import FOREVER, Entry, EpochNames, SessionCache, Verdict
+from auth.io.session_cache import FOREVER, Entry, LastRecords, SessionCache, Verdict
 from auth.ports import AuthUnavailable
 from auth.revocation import (
     ALL_SESSIONS,
@@ -34,7 +34,7 @@ from auth.revocation import (
     parse_epoch,
     revoked_key,
 )
-from auth.session import MalformedRecord, SessionRecord, parse_record, session_key
+from auth.session import MalformedRecord, SessionRecord, session_key
 
 TOUCH_EVERY = 0.1
 """A session's use is reported when this part of its idle time has passed since the last report."""
@@ -54,7 +54,7 @@ class Reading(Protocol):
 
     cache: SessionCache
     endings: Endings
-    epoch_names: EpochNames
+    last_records: LastRecords
     idle_timeout: float
     absolute_timeout: float
 
@@ -205,9 +205,9 @@ class SessionFlight(Flight):
         self._ask(record, ("MGET", record, tombstone), self._put_values, list)
         self._ask(record, ("PTTL", record), self._put_ttl, int)
         self._ask_epoch(ALL_SESSIONS)
-        guessed = self._reading.epoch_names.guess(name)
-        if guessed is not None:
-            self._ask_epoch(guessed)
+        subject = self._reading.last_records.subject(name)
+        if subject is not None:
+            self._ask_epoch(epoch_name("", subject))
 
     def _put_values(self, reply: Reply) -> None:
         assert isinstance(reply, list)
@@ -244,7 +244,7 @@ class SessionFlight(Flight):
             reading.on_malformed(self._name, "the key holds no string")
             return Reason.SESSION_MALFORMED
         try:
-            record = parse_record(self._value)
+            record = reading.last_records.parse(self._name, self._value)
         except MalformedRecord as error:
             reading.on_malformed(self._name, str(error))
             return Reason.SESSION_MALFORMED
@@ -255,7 +255,6 @@ class SessionFlight(Flight):
     def _judge(self, record: SessionRecord) -> None:
         reading = self._reading
         names = (ALL_SESSIONS, epoch_name("", record.subject))
-        reading.epoch_names.learn(self._name, names[1])
         if any(
             reading.endings.epoch_of(name, self._epochs[name]).covers(record.created_at, self._name)
             for name in names

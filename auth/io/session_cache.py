@@ -23,7 +23,7 @@ Nothing here reads a clock or waits: `now` is an argument.
 from collections import OrderedDict
 
 from auth.revocation import Epoch
-from auth.session import SessionRecord
+from auth.session import SessionRecord, parse_record
 
 Verdict = SessionRecord | str | bool
 """A live session, the reason why there is none, or whether a token is revoked."""
@@ -138,19 +138,29 @@ class SessionCache:
         self._dependents.clear()
 
 
-class EpochNames:
-    """Which epoch a session's subject had when it was read last; bounded. Sessions keep theirs."""
+class LastRecords:
+    """What was read last of each session; bounded. Nothing is believed from here.
+
+    A record that stands unchanged in the store is the same object every time it is read, so that
+    others can remember by it what they made of it; and whoever reads it can guess its epoch.
+    """
 
     def __init__(self, *, most: int = 20_000) -> None:
-        self._names: dict[str, str] = {}
+        self._records: dict[str, tuple[bytes, SessionRecord]] = {}
         self._most = most
 
-    def guess(self, name: str) -> str | None:
-        """Return the epoch that the session *name* probably depends on."""
-        return self._names.get(name)
+    def subject(self, name: str) -> str | None:
+        """Return whose session *name* was."""
+        held = self._records.get(name)
+        return None if held is None else held[1].subject
 
-    def learn(self, name: str, epoch: str) -> None:
-        """Note which one it was."""
-        if len(self._names) >= self._most and name not in self._names:
-            del self._names[next(iter(self._names))]
-        self._names[name] = epoch
+    def parse(self, name: str, value: bytes) -> SessionRecord:
+        """Do what `parse_record` does for the *value* that the store has under *name*."""
+        held = self._records.get(name)
+        if held is not None and held[0] == value:
+            return held[1]
+        record = parse_record(value)
+        if held is None and len(self._records) >= self._most:
+            del self._records[next(iter(self._records))]
+        self._records[name] = value, record
+        return record

@@ -1,8 +1,8 @@
 import pytest
 
-from auth.io.session_cache import Entry, SessionCache
+from auth.io.session_cache import Entry, LastRecords, SessionCache
 from auth.revocation import Epoch
-from auth.session import SessionRecord
+from auth.session import MalformedRecord, SessionRecord, encode_record
 
 RECORD = SessionRecord(1, "u1", 100.0, 1000.0)
 
@@ -111,3 +111,28 @@ def test_clearing_forgets_everything_and_every_ticket() -> None:
     assert not cache.sessions
     assert not cache.epochs
     assert not cache.flights
+
+
+def test_an_unchanged_record_stays_the_same_object_and_a_changed_one_does_not() -> None:
+    records = LastRecords(most=2)
+    one = encode_record(SessionRecord(1, "u1", 1.0, 2.0))
+    other = encode_record(SessionRecord(1, "u1", 1.0, 2.0, roles=("admin",)))
+    first = records.parse("a", one)
+    assert records.parse("a", bytes(bytearray(one))) is first
+    assert records.parse("a", other).roles == ("admin",)
+    assert records.parse("a", one).roles == ()
+
+
+def test_the_last_records_are_bounded_and_name_the_subject() -> None:
+    records = LastRecords(most=2)
+    for name in ("a", "b", "c"):
+        records.parse(name, encode_record(SessionRecord(1, f"of {name}", 1.0, 2.0)))
+    assert [records.subject(name) for name in ("a", "b", "c")] == [None, "of b", "of c"]
+
+
+def test_what_is_no_record_is_refused_each_time_and_not_remembered() -> None:
+    records = LastRecords()
+    for _ in range(2):
+        with pytest.raises(MalformedRecord):
+            records.parse("a", b"{}")
+    assert records.subject("a") is None
