@@ -168,11 +168,11 @@ def test_thousands_of_wrong_names_are_told_in_a_few_seconds() -> None:
         f"  - {{id: r{n}, match: {{path: /{n}}}, upstream: upstraem-{n}, access: public}}\n"
         for n in range(2000)
     )
-    begun = time.perf_counter()
+    begun = time.process_time()
     found = problems(f"version: 1\nupstreams:\n{upstreams}routes:\n{routes}")
     assert len(found) == 2000
     assert found[0].message == 'there is no upstream "upstraem-0"; did you mean "upstream-0"?'
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
 
 
 def test_the_public_origin_is_given_or_follows_from_the_address() -> None:

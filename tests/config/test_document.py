@@ -142,11 +142,11 @@ def test_a_file_over_the_limit_is_not_parsed() -> None:
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
 def test_deep_nesting_ends_at_the_limit_and_at_once(opening: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     problems = read_document(opening * 200_000).problems
     assert f"more than {MAXIMUM_DEPTH} levels" in problems[-1].message
     assert len(problems) <= MAXIMUM_DEPTH + 1
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_billion_laughs_stay_a_few_bytes() -> None:

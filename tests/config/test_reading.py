@@ -121,9 +121,9 @@ def test_ten_thousand_routes_load_in_a_few_seconds() -> None:
         f"    access:\n      roles: [a, b]\n      when: identity.tenant == 'x'\n"
         for n in range(10_000)
     )
-    begun = time.perf_counter()
+    begun = time.process_time()
     loaded = configuration(MINIMAL + routes)
-    taken = time.perf_counter() - begun
+    taken = time.process_time() - begun
     assert len(loaded.routes) == 10_001
     # 1.5 s on a core of its own; a general validator alone would take as much again and more.
     assert taken < 15

@@ -1,6 +1,7 @@
 """Flights against a store played by hand: what is read, what it means, and what may be kept."""
 
 import json
+from asyncio import Future
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,12 @@ def record(**fields: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def told(verdict: Future[Verdict]) -> Verdict:
+    """Return what the flight said: it concludes inside the last reply, or not at all."""
+    assert verdict.done()
+    return verdict.result()
+
+
 class Bench:
     """A reader under a live lease, whose clocks stand still, and the store it asks."""
 
@@ -75,8 +82,7 @@ class Bench:
         for replies in rounds:
             assert len(await self.store.commands()) == len(replies)
             self.store.answer(*replies)
-        assert verdict.done()
-        return await verdict
+        return told(verdict)
 
     def kept(self) -> dict[str, object]:
         """Return the verdicts that were kept, by the queue they are in."""
@@ -106,7 +112,7 @@ async def test_all_that_can_be_asked_at_once_is_and_the_subjects_epoch_after_it(
     assert not verdict.done()
     assert await bench.store.commands() == [[b"GET", epoch_key(OF_SUBJECT).encode()]]
     bench.store.answer(*LIVE[1])
-    found = await verdict
+    found = told(verdict)
     assert isinstance(found, SessionRecord)
     assert bench.kept() == {"sessions": found}
     assert bench.cache.flights == {}
@@ -187,13 +193,19 @@ async def test_a_store_that_forgot_an_epoch_brings_nothing_back(bench: Bench) ->
     assert await bench.verdict(*LIVE) == Reason.SESSION_ENDED
 
 
+async def test_an_epoch_heard_after_it_was_cached_counts(bench: Bench) -> None:
+    bench.cache.epochs.update({ALL_SESSIONS: NO_EPOCH, OF_SUBJECT: NO_EPOCH})
+    bench.reader.endings.add_epoch(ALL_SESSIONS, Epoch(500_000))
+    assert await bench.verdict(([record(), None], 60_000)) == Reason.SESSION_ENDED
+
+
 async def test_an_ending_heard_while_the_answer_was_on_its_way_counts(bench: Bench) -> None:
     flight = bench.session()
     verdict = flight.wait()
     flight.start()
     bench.reader.endings.add(NAME, CLOCK + 60)
     bench.store.answer(*LIVE[0])
-    assert await verdict == Reason.SESSION_ENDED
+    assert told(verdict) == Reason.SESSION_ENDED
 
 
 @pytest.mark.parametrize("key", [session_key(NAME), ended_key(NAME), epoch_key(ALL_SESSIONS)])
@@ -209,7 +221,7 @@ async def test_what_changed_under_way_is_told_to_who_asked_and_not_kept(
         await bench.store.commands()
     bench.store.push(b"invalidate", [key.encode()])
     bench.store.answer(*LIVE[1])
-    assert isinstance(await verdict, SessionRecord)
+    assert isinstance(told(verdict), SessionRecord)
     assert bench.kept() == {}
 
 
@@ -223,9 +235,17 @@ async def test_a_flight_that_lost_its_ticket_leaves_that_of_the_next_alone(bench
     bench.store.answer(*LIVE[0])
     bench.store.answer([None, None], -2, None)  # the second one's: the record was deleted
     bench.store.answer(*LIVE[1])
-    assert isinstance(await early, SessionRecord)
-    assert await late == Reason.SESSION_UNKNOWN
+    assert isinstance(told(early), SessionRecord)
+    assert told(late) == Reason.SESSION_UNKNOWN
     assert bench.kept() == {"absences": Reason.SESSION_UNKNOWN}
+
+
+async def test_a_flight_that_failed_leaves_the_ticket_of_the_next_alone(bench: Bench) -> None:
+    first, second = bench.session(), bench.session()
+    first.start()
+    second.start()
+    bench.store.answer(Exception("LOADING"))
+    assert bench.cache.flights == {NAME: second}
 
 
 async def test_an_error_of_the_store_is_an_outage_and_no_verdict(bench: Bench) -> None:
@@ -234,7 +254,7 @@ async def test_an_error_of_the_store_is_an_outage_and_no_verdict(bench: Bench) -
     flight.start()
     bench.store.answer([record(), None], 60_000, Exception("LOADING the dataset"))
     with pytest.raises(AuthUnavailable, match="LOADING"):
-        await verdict
+        told(verdict)
     assert (bench.kept(), bench.cache.flights) == ({}, {})
 
 
@@ -244,7 +264,7 @@ async def test_a_late_reply_to_a_flight_that_failed_changes_nothing(bench: Bench
     flight.start()
     bench.store.answer(Exception("LOADING"), -2, None)
     with pytest.raises(AuthUnavailable):
-        await verdict
+        told(verdict)
     assert bench.kept() == {}
 
 
@@ -259,7 +279,7 @@ async def test_a_lost_connection_ends_the_flight_without_a_verdict(bench: Bench,
         bench.store.answer(*LIVE[0])
     bench.store.connection.close()
     with pytest.raises(StoreLost):
-        await verdict
+        told(verdict)
     assert (bench.kept(), bench.cache.flights) == ({}, {})
 
 
@@ -270,7 +290,7 @@ async def test_a_cancelled_caller_takes_nobody_along(bench: Bench) -> None:
     first.cancel()
     bench.store.answer(*LIVE[0])
     bench.store.answer(*LIVE[1])
-    assert isinstance(await second, SessionRecord)
+    assert isinstance(told(second), SessionRecord)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +363,7 @@ async def test_whether_a_token_is_revoked(
     asked = [[b"GET", revoked_key(TOKEN.name).encode()], [b"GET", epoch_key(TOKEN.epoch).encode()]]
     assert await bench.store.commands() == asked
     bench.store.answer(*replies)
-    assert await verdict is revoked
+    assert told(verdict) is revoked
     assert bench.kept() == {"tokens": revoked}
 
 
@@ -365,5 +385,5 @@ async def test_a_token_whose_subject_is_revoked_under_way_is_not_kept_as_good(
     flight.start()
     bench.store.push(b"invalidate", [revoked_key(TOKEN.name).encode()])
     bench.store.answer(None, None)
-    assert await verdict is False  # it asked before
+    assert told(verdict) is False  # it asked before
     assert bench.kept() == {}
