@@ -87,6 +87,10 @@ class CommandError(Exception):
     """The worker could not do it, and says why, or has not said so in time."""
 
 
+class RefusedError(Exception):
+    """What a worker raises about a command that an operator's mistake stands in the way of."""
+
+
 class ChannelError(Exception):
     """The worker is gone; whether it did it before is unknown, and no longer matters."""
 
@@ -158,6 +162,8 @@ class CallingEnd:
                 waiting = self._waiting.get(reply.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(reply)
+        except ConnectionError:
+            pass  # the worker is gone, with something of ours unread
         except (OSError, ValueError):
             _log.exception("a worker's channel broke")
         finally:
@@ -181,6 +187,8 @@ async def serve_commands(
     async def answer(call: _Call) -> None:
         try:
             reply = _Reply(call.id, await perform(call.command))
+        except RefusedError as error:
+            reply = _Reply(call.id, error=str(error))
         except Exception as error:  # noqa: BLE001 - the supervisor is told, whatever it was
             _log.exception("%s failed", type(call.command).__name__)
             reply = _Reply(call.id, error=str(error) or type(error).__name__)

@@ -26,6 +26,7 @@ from gateway.io.control import (
     Drain,
     Measure,
     Prepare,
+    RefusedError,
     ReopenLogs,
     Result,
     Start,
@@ -34,7 +35,7 @@ from gateway.io.control import (
 from gateway.io.metrics import Counters, Measurement, add_store_numbers
 from gateway.io.packing import unpack_configuration
 from gateway.io.server import GatewayServer
-from gateway.io.tls import Certificates
+from gateway.io.tls import CertificateError, Certificates
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Worker:
         match command:
             case Start():
                 self._start = command
-                self._access_log = AccessLog(LogSink(command.access_log))
+                self._access_log = AccessLog(_open_log(command.access_log))
             case Prepare():
                 await self._prepare(command)
             case Commit():
@@ -113,7 +114,12 @@ class Worker:
             self._assembly.on_ended(self._close_sessions)
         if configuration.server.certificates:
             # Tried here, so that files that cannot be used stop the reload everywhere.
-            certificates = await asyncio.to_thread(Certificates, configuration.server.certificates)
+            try:
+                certificates = await asyncio.to_thread(
+                    Certificates, configuration.server.certificates
+                )
+            except CertificateError as error:
+                raise RefusedError(f"server.tls.certificates: {error}") from error
             self._certificates = self._certificates or certificates
         self._discard_prepared()
         self._prepared[command.generation] = await self._assembly.make(
@@ -172,6 +178,16 @@ class Worker:
             lag = [*map(float, store.lag.counts), store.lag.sum]
             add_store_numbers(measurement, store.status(), lag)
         return measurement
+
+
+def _open_log(path: str) -> LogSink:
+    try:
+        return LogSink(path)
+    except OSError as error:
+        raise RefusedError(
+            f"the access log {path} cannot be written ({error.strerror}): "
+            "name another one in DOORWARD_ACCESS_LOG"
+        ) from error
 
 
 async def _watch_certificates(certificates: Certificates) -> None:

@@ -11,6 +11,7 @@ from gateway.io.control import (
     Commit,
     Measure,
     Prepare,
+    RefusedError,
     Result,
     channel_pair,
     serve_commands,
@@ -30,6 +31,8 @@ class Worker:
         match command:
             case Measure():
                 return Measurement({"connections": 3.0}, {"lag": [1.0, 2.0]})
+            case Prepare(generation=12):
+                raise RefusedError("twelve is no number")
             case Prepare(generation=13):
                 raise ValueError("thirteen is not for us")
             case Prepare():
@@ -70,6 +73,17 @@ async def test_a_failure_is_told_with_its_reason(caplog: pytest.LogCaptureFixtur
         await channel.call(Prepare(13, b""), timeout=5)
     await channel.close()
     await serving
+
+
+async def test_an_operators_mistake_is_told_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    channel, serving = await connect(Worker())
+    with pytest.raises(CommandError, match="twelve is no number"):
+        await channel.call(Prepare(12, b""), timeout=5)
+    await channel.close()
+    await serving
+    assert not caplog.records
 
 
 async def test_a_slow_command_does_not_hold_up_the_next() -> None:

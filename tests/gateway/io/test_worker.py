@@ -10,11 +10,19 @@ import msgspec
 import pytest
 
 from config.model import Address, Certificate, Configuration
-from gateway.io.control import Abort, Commit, Drain, Measure, Prepare, ReopenLogs, Start
+from gateway.io.control import (
+    Abort,
+    Commit,
+    Drain,
+    Measure,
+    Prepare,
+    RefusedError,
+    ReopenLogs,
+    Start,
+)
 from gateway.io.listening import address_of, listening_sockets
 from gateway.io.metrics import Measurement
 from gateway.io.packing import pack_configuration
-from gateway.io.tls import CertificateError
 from gateway.io.worker import Worker
 from tests.conftest import Valkey
 from tests.gateway.io.supervised import configuration
@@ -110,7 +118,7 @@ async def test_certificates_that_cannot_be_used_stop_a_reload(
     bad = msgspec.structs.replace(configuration(), server=server)
     async with driven(tmp_path, valkey) as gateway:
         await gateway.go_live(1)
-        with pytest.raises(CertificateError, match=r"nowhere\.pem"):
+        with pytest.raises(RefusedError, match=r"nowhere\.pem"):
             await gateway.worker.perform(Prepare(2, pack_configuration(bad)))
         assert b" 404 " in await gateway.get("/.doorward/nothing")
 
