@@ -8,7 +8,7 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 import msgspec
@@ -59,6 +59,23 @@ class _Commands(click.Group):
         command = getattr(import_module(self.elsewhere[cmd_name]), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command that is named; whatever is wrong with it is one line on stderr."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            more = f" (more: {context.command_path} --help)" if context else ""
+            click.echo(f"Error: {' '.join(error.format_message().split())}{more}", err=True)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("Error: nothing has been done, for it was broken off", err=True)
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import sys
@@ -170,6 +171,9 @@ def _with_store(file: Path, do: Callable[[RedisSessionStore], Awaitable[_T]]) ->
             url = embedded_url(data_directory(file))
     except (EmbeddedStoreError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+    # What the store's client has to say is in the error; without this it would be there twice.
+    logging.getLogger().addHandler(logging.NullHandler())
 
     async def work() -> _T:
         store = await open_session_store(url, configuration.session, worker=False)
