@@ -27,13 +27,19 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
+# The OpenID provider that the tests sign in at comes from npm: certified, and none of our own.
+.venv/oidc-provider/.installed: tests/providers/package-lock.json | .venv/bin/python
+	@mkdir -p $(@D) && cp tests/providers/package.json tests/providers/package-lock.json $(@D)
+	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch .installed || \
+		echo "No OpenID provider from npm (is Node.js here?): the tests that need it are skipped, or fail in CI." >&2
+
 install: .venv/.installed
 
 # exec: Ctrl-C goes to the gateway itself, which stops all it has started.
 run: .venv/.installed
 	@exec $(BIN)/doorward run --config routes.yaml --demo
 
-test: .venv/.installed-dev
+test: .venv/.installed-dev .venv/oidc-provider/.installed
 	@exec $(BIN)/python -m pytest
 
 check: .venv/.installed-dev

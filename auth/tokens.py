@@ -39,7 +39,8 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LAST_BY_REMAINDER = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
 """Characters that may end a part, by its length modulo 4: 4 or 2 bits of the last are unused."""
-_BEARER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
+BEARER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
+"""RFC 9068 section 4 and, because most issuers write nothing better, plain `JWT`."""
 _MEANING_CHANGED = ("crit", "b64", "zip", "enc", "p2c")
 _OTHER_ROLES = ("nonce", "at_hash", "c_hash", "s_hash", "events")
 UNFIT_FOR_A_FIELD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -71,8 +72,12 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def read_token(token: str) -> UnverifiedToken | Reason:
-    """Read *token* without believing it, or say what is wrong with its form."""
+def read_token(token: str, *, types: frozenset[str] = BEARER_TYPES) -> UnverifiedToken | Reason:
+    """Read *token* without believing it, or say what is wrong with its form.
+
+    *types* are the values of `typ` (lower case) that a token in this role may have; one without
+    `typ` counts as `jwt` (RFC 8725 section 3.11).
+    """
     if len(token) > LONGEST_TOKEN:
         return Reason.TOKEN_MALFORMED
     parts = _COMPACT.fullmatch(token)
@@ -87,7 +92,7 @@ def read_token(token: str) -> UnverifiedToken | Reason:
         return Reason.TOKEN_MALFORMED
     if b"\\u0000" in payload:
         return Reason.TOKEN_CLAIMS  # whoever reads a claim in C sees it end there
-    return _read_header(header, claims)
+    return _read_header(header, claims, types)
 
 
 def issuer_of(token: UnverifiedToken) -> str:
@@ -126,13 +131,16 @@ def is_fit_text(value: object) -> bool:
     )
 
 
-def _read_header(header: dict[str, Any], claims: dict[str, Any]) -> UnverifiedToken | Reason:
+def _read_header(
+    header: dict[str, Any], claims: dict[str, Any], types: frozenset[str]
+) -> UnverifiedToken | Reason:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or not algorithm:
         return Reason.TOKEN_ALGORITHM
     if any(name in header for name in _MEANING_CHANGED):
         return Reason.TOKEN_MALFORMED
-    if not _is_bearer_type(header.get("typ", "JWT")):
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower() not in types:
         return Reason.TOKEN_MALFORMED
     content_type = header.get("cty", "")
     if not isinstance(content_type, str) or content_type.lower().endswith("jwt"):
@@ -141,11 +149,6 @@ def _read_header(header: dict[str, Any], claims: dict[str, Any]) -> UnverifiedTo
     if "kid" in header and (not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KID):
         return Reason.TOKEN_MALFORMED
     return UnverifiedToken(algorithm, kid, claims)
-
-
-def _is_bearer_type(value: object) -> bool:
-    """RFC 9068 section 4 and, because most issuers write nothing better, plain `JWT`."""
-    return isinstance(value, str) and value.lower() in _BEARER_TYPES
 
 
 def _names_us(audience: object, issuer: TokenIssuer) -> bool:
@@ -160,8 +163,8 @@ def _names_us(audience: object, issuer: TokenIssuer) -> bool:
 
 
 def _check_times(claims: Mapping[str, Any], now: float) -> Reason | None:
-    expires_at, issued_at = _time(claims.get("exp")), _time(claims.get("iat"))
-    not_before = _time(claims["nbf"]) if "nbf" in claims else 0.0
+    expires_at, issued_at = numeric_date(claims.get("exp")), numeric_date(claims.get("iat"))
+    not_before = numeric_date(claims["nbf"]) if "nbf" in claims else 0.0
     if expires_at is None or issued_at is None or not_before is None:
         return Reason.TOKEN_CLAIMS
     if expires_at <= now:
@@ -173,7 +176,7 @@ def _check_times(claims: Mapping[str, Any], now: float) -> Reason | None:
     return None
 
 
-def _time(value: object) -> float | None:
+def numeric_date(value: object) -> float | None:
     """Read a NumericDate (RFC 7519 section 2): a number, and neither text nor a boolean."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -129,20 +129,20 @@ def _session(section: dict[str, Any], public_url: str) -> SessionSettings:
 
 
 def _login(section: dict[str, Any]) -> Login:
+    accounts = quantities.flag(section.get("accounts", True))
+    is_only_way = len(section.get("providers", ())) == 1 and not accounts
     return Login(
-        **_read(
-            section,
-            url=addresses.path_or_url,
-            return_parameter=str,
-            accounts=quantities.flag,
-            providers=lambda given: tuple(map(_provider, given)),
-        )
+        accounts=accounts,
+        providers=tuple(
+            _provider(each, is_only_way=is_only_way) for each in section.get("providers", ())
+        ),
+        **_read(section, url=addresses.path_or_url, return_parameter=str),
     )
 
 
-def _provider(section: dict[str, Any]) -> Provider:
+def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:
     return Provider(
-        **{"label": section["id"]}
+        **{"label": section["id"], "namespace": "" if is_only_way else section["id"]}
         | _read(
             section,
             id=str,
@@ -152,6 +152,9 @@ def _provider(section: dict[str, Any]) -> Provider:
             client_secret=Secret,
             scopes=tuple,
             claims=dict,
+            namespace=str,
+            own_callback=quantities.flag,
+            end_session=quantities.flag,
         )
     )
 

@@ -15,6 +15,8 @@ from config.validation import Report, shown, suggestion
 
 MINIMUM_TOKEN_LENGTH: Final = 16
 """Characters of an admin token on an address that others can reach."""
+_NO_SUBJECTS: Final = frozenset({"email", "name", "nickname", "preferred_username", "upn"})
+"""Claims that a person may change, or that are given to somebody else one day."""
 _MAXIMUM_SUGGESTIONS: Final = 20
 """Each looks at every name there is; a file with more wrong names has another trouble."""
 
@@ -142,6 +144,32 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
         scopes = _find(provider, "scopes")
         if scopes and isinstance(scopes.value, list) and "openid" not in scopes.value:
             report(scopes.place, "login.providers[].scopes: OpenID Connect needs the scope openid")
+        subject = _find(provider, "claims", "subject")
+        if subject and subject.value in _NO_SUBJECTS:
+            report(
+                subject.place,
+                f"login.providers[].claims.subject: {shown(subject.value)} may change hands or be "
+                "changed; take an identifier that never does, such as sub",
+            )
+    _check_namespaces(root, report)
+
+
+def _check_namespaces(root: PlacedMapping, report: Report) -> None:
+    """Two providers with one namespace could each speak for the other's people."""
+    seen: dict[str, str] = {}
+    for provider, place in _items(root, "login", "providers"):
+        given = _find(provider, "namespace", as_=names.namespace)
+        name = provider.get("id")
+        namespace = given.value if given else name
+        if not isinstance(namespace, str) or not isinstance(name, str):
+            continue
+        if seen.get(namespace, name) != name:
+            report(
+                given.place if given else place,
+                f"login.providers[].namespace: {shown(seen[namespace])} has it too; "
+                "then each of them could speak for the other's people",
+            )
+        seen.setdefault(namespace, name)
 
 
 def _check_tokens(root: PlacedMapping, report: Report) -> None:

@@ -27,6 +27,7 @@ from config.names import (
     identity_field_name,
     method,
     name,
+    namespace,
     query_parameter,
     request_line,
 )
@@ -38,7 +39,7 @@ FORMATS: Final[Mapping[str, Callable[[Any], object]]] = {
     for function in (
         duration, size, count, workers, flag, host_name, host_pattern, address, network, origin,
         secure_url, path_or_url, endpoint, store_url, path_pattern, literal_path, prefix,
-        literal_target, name, method, cookie_name, query_parameter, identity_field_name,
+        literal_target, name, namespace, method, cookie_name, query_parameter, identity_field_name,
         field_name, field_value, request_line, condition,
     )
 }  # fmt: skip

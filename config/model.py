@@ -103,6 +103,12 @@ class Provider(msgspec.Struct, frozen=True):
     client_secret: Secret | None = None
     scopes: tuple[str, ...] = ("openid", "profile", "email")
     claims: Mapping[str, str] = {}
+    namespace: str = ""
+    """Put before its subjects with a colon; empty: they are taken as they are."""
+    own_callback: bool = False
+    """Whether it sends people back to `/.doorward/callback/ID`."""
+    end_session: bool = True
+    """Whether signing out here signs out there too."""
 
 
 class Login(msgspec.Struct, frozen=True):

@@ -19,6 +19,11 @@ def name(value: str) -> str:
     return value
 
 
+def namespace(value: str) -> str:
+    """Return what stands before the subjects of a provider: a name, or nothing."""
+    return name(value) if value else ""
+
+
 def method(value: str) -> str:
     """Return a request method (RFC 9110 9.1: a token, case-sensitive)."""
     if not re.fullmatch(r"[A-Z][A-Z0-9-]{0,31}", value):
@@ -43,7 +48,7 @@ def query_parameter(value: str) -> str:
     """Return a name that needs no encoding in a query and means nothing else on the login page."""
     if not re.fullmatch(r"[A-Za-z0-9_.~-]{1,64}", value):
         raise ValueError("the name has letters, digits and - _ . ~")
-    if value in {"username", "password"}:
+    if value in {"username", "password", "provider", "token"}:
         raise ValueError("the login page already has a field of that name")
     return value
 

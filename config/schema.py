@@ -228,7 +228,24 @@ _PROVIDER = _mapping(
         "What is asked for; `openid` must be among them.",
         default=["openid", "profile", "email"],
     ),
-    claims=_claims("Which of its claims fill the identity."),
+    claims=_claims(
+        "Which of its claims fill the identity. Default: the names of OpenID Connect, and for "
+        "Keycloak, Google, Entra and gitlab.com what they call it."
+    ),
+    namespace=_text(
+        "a name, or nothing",
+        "namespace",
+        "Stands before its subjects, with a colon, so that no two ways to sign in can mean the "
+        "same person. Empty: its subjects are taken as they are. Default: the id; empty when it "
+        "is the only way to sign in (one provider, and `accounts: false`).",
+        pattern="^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+    ),
+    own_callback=_flag(
+        "Whether it sends people back to `/.doorward/callback/ID`. For providers that do not send "
+        "`iss` (RFC 9207), when there are several.",
+        default=False,
+    ),
+    end_session=_flag("Whether signing out here signs out there too.", default=True),
 )
 
 _LOGIN = _mapping(

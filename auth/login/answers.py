@@ -45,7 +45,13 @@ class Answers:
     @property
     def serves_sign_in(self) -> bool:
         """Whether people sign in here, and not at a login service of the operator's own."""
-        return self._login.accounts and urlsplit(self._login.url).path == LOGIN_PATH
+        has_ways = self._login.accounts or bool(self._login.providers)
+        return has_ways and urlsplit(self._login.url).path == LOGIN_PATH
+
+    @property
+    def takes_passwords(self) -> bool:
+        """Whether accounts of our own may sign in here."""
+        return self._login.accounts and self.serves_sign_in
 
     def page(  # noqa: PLR0913 - the parts of an answer
         self,
@@ -72,10 +78,12 @@ class Answers:
         body = self._pages.render(name, everywhere | dict(values))
         return _answer(status, (*self._pages.fields, *fields), body, error)
 
-    def json(self, values: object, *, status: int = 200, fields: Fields = ()) -> LoginAnswer:
+    def json(
+        self, values: object, *, status: int = 200, fields: Fields = (), error: str = ""
+    ) -> LoginAnswer:
         """Return *values* as JSON."""
         kind = ("Content-Type", "application/json")
-        return _answer(status, (kind, *fields), msgspec.json.encode(values))
+        return _answer(status, (kind, *fields), msgspec.json.encode(values), error)
 
     def problem(self, problem: Problem, *, fields: Fields = ()) -> LoginAnswer:
         """Return *problem* as `application/problem+json`."""
@@ -85,8 +93,10 @@ class Answers:
         kind = ("Content-Type", "application/problem+json")
         return _answer(problem.status, (kind, *fields), msgspec.json.encode(body), problem.code)
 
-    def error_page(self, visit: Visit, problem: Problem, *, fields: Fields = ()) -> LoginAnswer:
-        """Return *problem* as a page of its own."""
+    def error_page(
+        self, visit: Visit, problem: Problem, *, fields: Fields = (), again: str = ""
+    ) -> LoginAnswer:
+        """Return *problem* as a page of its own; *again* is where to try again."""
         return self.page(
             visit,
             "error",
@@ -94,6 +104,7 @@ class Answers:
                 "heading": problem.title,
                 "explanation": problem.detail,
                 "reference": visit.request.request_id,
+                "again": again,
             },
             status=problem.status,
             fields=fields,

@@ -6,8 +6,10 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from auth.io.provider_client import Providers
+from auth.io.provider_records import ProviderRecords
 from auth.login.accounts import Accounts
-from auth.login.service import LoginService
+from auth.login.service import AtProviders, LoginService
 from auth.login.throttle import StoreThrottle
 from auth.ports import AuthUnavailable, SessionStore
 from config.model import Configuration
@@ -30,7 +32,14 @@ async def open_login_service(
     """
     secret = await shared_secret(commands)
     accounts = Accounts(directory / ACCOUNTS_FILE)
-    return LoginService(settings, store, accounts, secret, throttle=StoreThrottle(commands))
+    return LoginService(
+        settings,
+        store,
+        accounts,
+        secret,
+        throttle=StoreThrottle(commands),
+        at_providers=AtProviders(Providers(), ProviderRecords(commands)),
+    )
 
 
 async def shared_secret(commands: Redis) -> bytes:

@@ -65,7 +65,7 @@ class Pages:
         environment.globals["site"] = site
         self._templates = {
             name: environment.get_template(f"{name}.html")
-            for name in ("login", "logout", "signed_out", "sessions", "error")
+            for name in ("login", "logout", "signed_out", "sessions", "error", "onward")
         }
         policy = (
             f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; "

@@ -1,31 +1,45 @@
 """The bundled login service: values in, values out. `gateway.io.endpoints` brings the requests."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
+from auth.io.provider_client import Providers
+from auth.io.provider_records import ProviderRecords
 from auth.login.accounts import Accounts
 from auth.login.answers import LOGIN_PATH, LOGOUT_PATH, SESSIONS_PATH, Answers, Problem
+from auth.login.back_channel import BackChannel
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_sessions import OwnSessions
 from auth.login.provenance import FormTokens
+from auth.login.provider import callback_path
+from auth.login.provider_sign_in import ProviderSignIn
+from auth.login.provider_sign_out import ProviderSignOut
 from auth.login.sign_in import SignIn
-from auth.login.sign_out import SignOut
+from auth.login.sign_out import FindOnward, SignOut
 from auth.login.throttle import Throttle
 from auth.login.visit import Visit, Visits
 from auth.ports import SessionStore
 from config.model import Configuration
 
-PATHS = frozenset({LOGIN_PATH, LOGOUT_PATH, SESSIONS_PATH})
-_METHODS = ("GET", "HEAD", "POST")
+BACK_CHANNEL_PATH = "/.doorward/backchannel-logout"
 
 _NO_PAGE = Problem(404, "no_route", "There is nothing here", "Nothing has this address.")
 _METHOD = Problem(
-    405, "method_not_allowed", "That cannot be done here", "This page takes GET and POST."
+    405, "method_not_allowed", "That cannot be done here", "This address takes other methods."
 )
+_Handler = Callable[[Visit], Awaitable[LoginAnswer]]
+
+
+class AtProviders(NamedTuple):
+    """What signing in at providers needs besides their settings."""
+
+    clients: Providers
+    records: ProviderRecords
 
 
 class LoginService:
-    """Answers what is asked under `PATHS`, for one configuration.
+    """Answers what is asked under the service's paths, for one configuration.
 
     A reload makes another one with `reconfigured`; accounts, store and secret stay.
     """
@@ -39,23 +53,68 @@ class LoginService:
         clock: Callable[[], float] = time.time,
         *,
         throttle: Throttle | None = None,
+        at_providers: AtProviders | None = None,
     ) -> None:
         """Put the service together.
 
         *secret* (32 bytes or more) is the same on every gateway of the store, so that any of them
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
-        failed attempts are not limited.
+        failed attempts are not limited; without *at_providers* nobody signs in at a provider.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
+        self._at_providers = at_providers
         self._visits = Visits(settings, FormTokens(secret))
         self._answers = answers = Answers(settings)
-        self._sign_in = SignIn(
-            settings, answers, store=store, accounts=accounts, throttle=throttle, clock=clock
+        self._handlers: dict[str, dict[str, _Handler]] = {}
+        provider_sign_in, find_onward = self._open_providers(settings)
+        sign_in = SignIn(
+            settings,
+            answers,
+            store=store,
+            accounts=accounts,
+            throttle=throttle,
+            clock=clock,
+            at_providers=provider_sign_in,
         )
-        self._sign_out = SignOut(settings, answers, store=store)
-        self._sessions = OwnSessions(settings, answers, store=store, clock=clock)
+        sign_out = SignOut(settings, answers, store=store, find_onward=find_onward)
+        sessions = OwnSessions(settings, answers, store=store, clock=clock)
+        self._handlers |= {
+            LOGIN_PATH: _page(sign_in.show, sign_in.submit),
+            LOGOUT_PATH: _page(sign_out.show, sign_out.submit),
+            SESSIONS_PATH: _page(sessions.show, sessions.submit),
+        }
+
+    def _open_providers(
+        self, settings: Configuration
+    ) -> tuple[ProviderSignIn | None, FindOnward | None]:
+        if self._at_providers is None or not settings.login.providers:
+            return None, None
+        clients, records = self._at_providers
+        sign_in = ProviderSignIn(
+            settings,
+            self._answers,
+            store=self._store,
+            providers=clients,
+            records=records,
+            throttle=self._throttle,
+            clock=self._clock,
+        )
+        back_channel = BackChannel(
+            settings,
+            self._answers,
+            store=self._store,
+            providers=clients,
+            records=records,
+            clock=self._clock,
+        )
+        for provider in settings.login.providers:
+            # GET alone: a code is for one use, and HEAD would use it up.
+            self._handlers[callback_path(provider)] = {"GET": sign_in.finish}
+        self._handlers[BACK_CHANNEL_PATH] = {"POST": back_channel.submit}
+        sign_out = ProviderSignOut(settings, providers=clients, records=records)
+        return sign_in, sign_out.find_onward
 
     def reconfigured(self, settings: Configuration) -> "LoginService":
         """Return the service for other *settings*, with the same accounts, store and secret."""
@@ -66,10 +125,13 @@ class LoginService:
             self._secret,
             self._clock,
             throttle=self._throttle,
+            at_providers=self._at_providers,
         )
 
-    def close(self) -> None:
-        """Let go of the accounts; for the last of the services that share them."""
+    async def close(self) -> None:
+        """Let go of accounts and providers; for the last of the services that share them."""
+        if self._at_providers is not None:
+            await self._at_providers.clients.close()
         self.accounts.close()
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
@@ -80,25 +142,15 @@ class LoginService:
                 `Retry-After`, and leave every cookie alone.
         """
         visit = self._visits.receive(request)
-        if request.path not in PATHS:
+        handlers = self._handlers.get(request.path)
+        if handlers is None:
             return self._answers.error_page(visit, _NO_PAGE)
-        if request.method not in _METHODS:
-            allow = (("Allow", ", ".join(_METHODS)),)
+        handler = handlers.get(request.method)
+        if handler is None:
+            allow = (("Allow", ", ".join(handlers)),)
             return self._answers.error_page(visit, _METHOD, fields=allow)
-        if request.method == "POST":
-            return await self._submit(visit)
-        return await self._show(visit)
+        return await handler(visit)
 
-    async def _show(self, visit: Visit) -> LoginAnswer:
-        if visit.request.path == LOGIN_PATH:
-            return self._sign_in.show(visit)
-        if visit.request.path == LOGOUT_PATH:
-            return self._sign_out.show(visit)
-        return await self._sessions.show(visit)
 
-    async def _submit(self, visit: Visit) -> LoginAnswer:
-        if visit.request.path == LOGIN_PATH:
-            return await self._sign_in.submit(visit)
-        if visit.request.path == LOGOUT_PATH:
-            return await self._sign_out.submit(visit)
-        return await self._sessions.submit(visit)
+def _page(show: _Handler, submit: _Handler) -> dict[str, _Handler]:
+    return {"GET": show, "HEAD": show, "POST": submit}

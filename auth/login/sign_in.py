@@ -1,7 +1,9 @@
-"""Signing in: the page, and the form it sends."""
+"""Signing in: the page with the ways to do it, and the form it sends."""
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -10,13 +12,14 @@ from auth.login.account import MAX_LOGIN, Account
 from auth.login.accounts import Accounts, SignInQueueFull
 from auth.login.answers import LOGIN_PATH, Answers, Problem
 from auth.login.messages import LoginAnswer
+from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.sign_out import live_session
 from auth.login.throttle import Throttle
 from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.return_url import safe_return_url
 from auth.session import SessionRecord, digest
-from config.model import Configuration
+from config.model import Configuration, Provider
 
 _ELSEWHERE = Problem(
     404,
@@ -57,8 +60,11 @@ class SignIn:
         accounts: Accounts,
         throttle: Throttle | None,
         clock: Callable[[], float],
+        at_providers: ProviderSignIn | None = None,
     ) -> None:
         """Take what a sign-in needs; without *throttle* attempts are not counted."""
+        self._login = configuration.login
+        self._at_providers = at_providers
         self._settings = configuration.session
         self._return_parameter = configuration.login.return_parameter
         self._answers = answers
@@ -67,12 +73,34 @@ class SignIn:
         self._throttle = throttle
         self._clock = clock
 
-    def show(self, visit: Visit) -> LoginAnswer:
-        """Answer GET: the empty form."""
+    async def show(self, visit: Visit) -> LoginAnswer:
+        """Answer GET: the ways to sign in, or the way to the provider that was chosen.
+
+        Raises:
+            AuthUnavailable: the store cannot be asked.
+        """
         if not self._answers.serves_sign_in:
             return self._answers.error_page(visit, _ELSEWHERE)
         wanted = visit.request.query.get(self._return_parameter) or "/"
-        return self._form(visit, safe_return_url(wanted, origins=visit.return_origins))
+        return_to = safe_return_url(wanted, origins=visit.return_origins)
+        provider = self._chosen(visit)
+        if provider is None or self._at_providers is None or visit.request.method != "GET":
+            return self._form(visit, return_to)
+        begun = await self._at_providers.begin(visit, provider, return_to)
+        if isinstance(begun, Problem):
+            fields = (("Retry-After", "5"),)
+            return self._form(visit, return_to, begun, fields=fields)
+        return begun
+
+    def _chosen(self, visit: Visit) -> Provider | None:
+        """Return the provider that was chosen; the only way there is needs no choice."""
+        providers = self._login.providers
+        if "provider" in visit.request.query:
+            name = visit.request.query["provider"]
+            return next((each for each in providers if each.id == name), None)
+        if len(providers) == 1 and not self._login.accounts:
+            return providers[0]
+        return None
 
     async def submit(self, visit: Visit) -> LoginAnswer:
         """Answer POST: a new session, or the form again with what was wrong.
@@ -80,7 +108,7 @@ class SignIn:
         Raises:
             AuthUnavailable: the store or the accounts cannot be asked; no cookie was touched.
         """
-        if not self._answers.serves_sign_in:
+        if not self._answers.takes_passwords:
             return self._answers.error_page(visit, _ELSEWHERE)
         if not visit.may_sign_in:
             return self._refuse(visit, _FOREIGN)
@@ -154,6 +182,11 @@ class SignIn:
             return self._answers.problem(problem, fields=fields)
         return self._form(visit, visit.return_to, problem, fields=fields)
 
+    def _choice(self, provider: Provider, return_to: str) -> "_Choice":
+        asked = {"provider": provider.id, self._return_parameter: return_to}
+        # A link, not a form: browsers hold redirects of a form against `form-action` (CSP).
+        return _Choice(provider.label, f"{LOGIN_PATH}?{urlencode(asked)}")
+
     def _form(
         self,
         visit: Visit,
@@ -177,6 +210,8 @@ class SignIn:
             "username_limit": MAX_LOGIN,
             "faults": faults,
             "wrong": problem is _WRONG,
+            "takes_passwords": self._answers.takes_passwords,
+            "providers": [self._choice(each, return_to) for each in self._login.providers],
         }
         if problem is None:
             return self._answers.page(visit, "login", values)
@@ -184,6 +219,13 @@ class SignIn:
         return self._answers.page(
             visit, "login", values, status=problem.status, fields=fields, error=problem.code
         )
+
+
+class _Choice(NamedTuple):
+    """A provider as the page shows it."""
+
+    label: str
+    url: str
 
 
 def _patience(wait: float) -> Problem:

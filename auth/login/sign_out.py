@@ -1,5 +1,7 @@
 """Signing out: a question, and the answer that is given only when it is true everywhere."""
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from auth.cookies import clear_cookie
@@ -21,22 +23,41 @@ _FOREIGN_PROGRAM = msgspec.structs.replace(
     title="That request did not come from this origin.",
     detail="Nothing has been ended. Send the gateway's own origin in `Origin`, or a bearer token.",
 )
+_RETURNED = {"returned": True, "ended": 0, "everywhere": False, "signed_in_as": ""}
 _NOTHING = Ended(ended=0, acknowledged=0, of=0, waited_ms=0.0)
+
+
+class Onward(msgspec.Struct, frozen=True):
+    """Where signing out goes on: at the provider called *label*."""
+
+    url: str
+    label: str
+
+
+FindOnward = Callable[[Visit], Awaitable[Onward | None]]
 
 
 class SignOut:
     """The end of a session, or of all of a person's."""
 
     def __init__(
-        self, configuration: Configuration, answers: Answers, *, store: SessionStore
+        self,
+        configuration: Configuration,
+        answers: Answers,
+        *,
+        store: SessionStore,
+        find_onward: FindOnward | None = None,
     ) -> None:
-        """Take what signing out needs."""
+        """Take what signing out needs; *find_onward* says where it goes on, after it is done."""
         self._settings = configuration.session
+        self._find_onward = find_onward
         self._answers = answers
         self._store = store
 
-    def show(self, visit: Visit) -> LoginAnswer:
+    async def show(self, visit: Visit) -> LoginAnswer:
         """Answer GET: ask, and end nothing. Anybody can make a browser follow a link."""
+        if visit.has_returned and visit.identity is None:
+            return self._answers.page(visit, "signed_out", _RETURNED)
         return self._answers.page(visit, "logout", {})
 
     async def submit(self, visit: Visit) -> LoginAnswer:
@@ -52,15 +73,20 @@ class SignOut:
         asked = visit.request
         everywhere = "1" in (asked.form.get("everywhere"), asked.query.get("everywhere"))
         ended = await self._end(visit, everywhere=everywhere)
+        onward = await self._find_onward(visit) if self._find_onward else None
         fields: tuple[tuple[str, str], ...] = (("Set-Cookie", clear_cookie(self._settings)),)
         if visit.prefers(unless_told="json") == "json":
-            return self._answers.json(msgspec.structs.asdict(ended), fields=fields)
+            told = msgspec.structs.asdict(ended)
+            if onward:
+                told["continue_at"] = onward.url
+            return self._answers.json(told, fields=fields)
         # Personal pages that upstreams let the browser keep are gone too, also behind "back".
         fields = (*fields, ("Clear-Site-Data", '"cache"'))
         values = {
             "ended": ended.ended,
             "everywhere": everywhere and ended.ended,
             "signed_in_as": "",
+            "onward": onward,
         }
         return self._answers.page(visit, "signed_out", values, fields=fields)
 

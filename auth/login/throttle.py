@@ -63,6 +63,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 return '0'
 """
+BEGINNING = Bucket(size=300, seconds_each=0.5)
+"""Sign-ins begun at a provider from one network: each of them waits in the store for a while."""
 
 
 class Throttle(Protocol):
@@ -74,6 +76,10 @@ class Throttle(Protocol):
 
     async def put_back(self, login: str, address: str) -> None:
         """Take the count back: the attempt was good, or was never checked."""
+        ...
+
+    async def take_beginning(self, address: str) -> float:
+        """Count a sign-in begun at a provider; return 0, or the seconds until the next may be."""
         ...
 
 
@@ -108,6 +114,11 @@ class StoreThrottle:
         """See `Throttle.put_back`."""
         for key in _keys(login, address):
             await self._run(_PUT_BACK, key)
+
+    async def take_beginning(self, address: str) -> float:
+        """See `Throttle.take_beginning`."""
+        key = f"doorward:attempts:beginning:{network_of(address)}"
+        return await self._run(_TAKE, key, BEGINNING.size, BEGINNING.seconds_each)
 
     async def _run(self, script: str, key: str, *arguments: float) -> float:
         try:

@@ -21,6 +21,9 @@ from auth.return_url import safe_return_url
 from auth.session import digest
 from config.model import Configuration
 
+_RETURN = "back from signing out at a provider"
+"""In place of a session's digest, so that such a token is good for no form."""
+
 
 class Visit(msgspec.Struct, frozen=True):
     """A request, judged."""
@@ -39,6 +42,9 @@ class Visit(msgspec.Struct, frozen=True):
     """For the forms of the page that answers."""
     token_is_good: bool
     """Whether the form that was sent carries the token of this browser and session."""
+    return_token: str
+    """The `state` for signing out at a provider, and whether the query brings it back."""
+    has_returned: bool
 
     @property
     def identity(self) -> Identity | None:
@@ -119,4 +125,6 @@ class Visits:
             nonce_is_new=nonce_is_new,
             token=self._tokens.token(nonce, presented),
             token_is_good=token_is_good,
+            return_token=self._tokens.token(nonce, _RETURN),
+            has_returned=self._tokens.is_token(request.query.get("state", ""), nonce, _RETURN),
         )

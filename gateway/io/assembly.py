@@ -58,6 +58,11 @@ class LoginDesk:
                 )
         return self._service.reconfigured(configuration)
 
+    async def close(self) -> None:
+        """Close the accounts, and the connections to providers."""
+        if self._service is not None:
+            await self._service.close()
+
 
 class LateLogin:
     """The login service of one generation. A worker starts without the store; this waits for it."""
@@ -145,6 +150,7 @@ class Assembly:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         if self._current is not None and self._current.verifier is not None:
             await self._current.verifier.close()
+        await self._desk.close()
         await self._keys.close()
         await self.store.close()
 

@@ -17,6 +17,8 @@ from auth.authentication import find_credentials
 from auth.decision import Allow, Challenge, Deny, Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.login.messages import LoginRequest
+from auth.login.provider import CALLBACK_PATH
+from auth.login.service import BACK_CHANNEL_PATH
 from config.model import AccessRule
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
@@ -62,6 +64,8 @@ class Endpoints:
             f"{OWN_PREFIX}/login": self._login,
             f"{OWN_PREFIX}/logout": self._login,
             f"{OWN_PREFIX}/sessions": self._login,
+            CALLBACK_PATH: self._login,
+            BACK_CHANNEL_PATH: self._login,
         }
 
     def answer_at_once(self, exchange: Exchange) -> Answer | None:
@@ -86,7 +90,10 @@ class Endpoints:
         Raises:
             BadRequest: what came makes no sense; AuthUnavailable: the store cannot be asked.
         """
-        handler = self._handlers.get(exchange.head.target.path)
+        path = exchange.head.target.path
+        handler = self._handlers.get(path)
+        if handler is None and path.startswith(f"{CALLBACK_PATH}/"):
+            handler = self._login  # which knows the providers, and answers 404 for any other
         if handler is None:
             return _outcome(exchange, NO_ROUTE)
         return await handler(exchange, content)

@@ -103,16 +103,47 @@ login:
       client_secret: s
       scopes: [openid]
       claims: {roles: groups}
+      namespace: people-of-b
+      own_callback: true
+      end_session: false
 """
     ).login
     assert (login.url, login.return_parameter) == ("https://login.example.com/in", "rd")
     assert login.accounts is False
     assert login.providers == (
-        Provider("a", "a", "https://a.example", "c"),
+        Provider("a", "a", "https://a.example", "c", namespace="a"),
         Provider(
-            "b", "B", "http://127.0.0.1:9/b", "c", Secret("s"), ("openid",), {"roles": "groups"}
+            id="b",
+            label="B",
+            issuer="http://127.0.0.1:9/b",
+            client_id="c",
+            client_secret=Secret("s"),
+            scopes=("openid",),
+            claims={"roles": "groups"},
+            namespace="people-of-b",
+            own_callback=True,
+            end_session=False,
         ),
     )
+
+
+_ONLY = "{id: a, issuer: 'https://a.example', client_id: c}"
+
+
+@pytest.mark.parametrize(
+    ("login", "namespaces"),
+    [
+        (f"{{accounts: false, providers: [{_ONLY}]}}", [""]),
+        (f"{{providers: [{_ONLY}]}}", ["a"]),
+        (f"{{accounts: false, providers: [{_ONLY}, {_ONLY.replace('a', 'b')}]}}", ["a", "b"]),
+    ],
+    ids=["the only way to sign in", "beside accounts", "beside another"],
+)
+def test_subjects_are_told_apart_by_where_people_sign_in(
+    login: str, namespaces: list[str]
+) -> None:
+    read = configuration(MINIMAL + f"login: {login}\n").login
+    assert [provider.namespace for provider in read.providers] == namespaces
 
 
 def test_a_token_issuer_is_read_in_full() -> None:

@@ -24,7 +24,8 @@ def test_a_good_file_becomes_a_generation() -> None:
     assert snapshot.generation == 1
     assert len(snapshot.table.routes) == len(snapshot.configuration.routes)
     assert snapshot.origins.public == "http://127.0.0.1:8080"
-    assert snapshot.field_rules.cookie_names == ("doorward", "doorward-form")
+    names = snapshot.field_rules.cookie_names
+    assert names == ("doorward", "doorward-form", "doorward-sign-in-*")
 
 
 @given(st.text("ab.~%2FfcC3A9eE!'*{};:@\\ ?#/é", max_size=8))

@@ -8,10 +8,12 @@ import pytest
 from argon2 import PasswordHasher
 
 from auth.identity import ABSENT, Authenticated, Caller
+from auth.io.provider_client import Providers
+from auth.io.provider_records import ProviderRecords
 from auth.io.session_store import RedisSessionStore, open_session_store
 from auth.login.accounts import Accounts
 from auth.login.messages import LoginAnswer, LoginRequest
-from auth.login.service import LoginService
+from auth.login.service import AtProviders, LoginService
 from auth.session import digest, identity_of
 from config.model import (
     AccessRule,
@@ -30,6 +32,7 @@ from config.model import (
 )
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
+from tests.providers.lying import LyingProvider, lying_provider
 
 PUBLIC = "https://app.example.com"
 PASSWORD = "correct horse battery"
@@ -186,3 +189,38 @@ async def site(tmp_path: Path, store: RedisSessionStore) -> AsyncIterator[Site]:
     accounts.add("bob", PASSWORD, name="Bob")
     yield Site(LoginService(configured(), store, accounts, SECRET), store, accounts)
     accounts.close()
+
+
+@pytest.fixture
+async def lying() -> AsyncIterator[LyingProvider]:
+    """A provider that says what the test has it say."""
+    async with lying_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+async def corp_site(site: Site, lying: LyingProvider) -> AsyncIterator[Site]:
+    """The site, where people of `lying` may sign in as well, as `corp`."""
+    clients = Providers()
+    settings = configured(login=Login(providers=(lying.configured(),)))
+    site.service = LoginService(
+        settings,
+        site.store,
+        site.accounts,
+        SECRET,
+        at_providers=AtProviders(clients, ProviderRecords(site.store.commands)),
+    )
+    yield site
+    await clients.close()
+
+
+async def begin_at(lying: LyingProvider, browser: Browser, **query: str) -> dict[str, str]:
+    """Begin to sign in at *lying*; return the query that the browser goes back with."""
+    answer = await browser.get("/.doorward/login", {"provider": "corp"} | query)
+    assert answer.status == 303, PageReader(answer.body).text
+    return lying.authorize(field(answer, "location"))
+
+
+async def sign_in_at(lying: LyingProvider, browser: Browser, **query: str) -> LoginAnswer:
+    """Sign in at *lying*, and return the last answer."""
+    return await browser.get("/.doorward/callback", await begin_at(lying, browser, **query))

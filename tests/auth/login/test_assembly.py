@@ -55,7 +55,7 @@ async def test_the_service_signs_in_and_limits_attempts(
     for _ in range(PAIR.size):  # as if so many had failed elsewhere a moment ago
         await StoreThrottle(store.commands).take("nobody", "192.0.2.1")
     assert (await site.browser().post("/.doorward/login", wrong)).status == 429
-    service.close()
+    await service.close()
 
 
 async def test_accounts_that_cannot_be_opened_are_told(

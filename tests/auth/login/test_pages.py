@@ -29,7 +29,13 @@ FORM: dict[str, object] = {
     "username_limit": 256,
     "faults": {"username": "", "password": ""},
     "wrong": False,
+    "takes_passwords": True,
+    "providers": [],
 }
+CORP = {"label": "Example Corp", "url": "/.doorward/login?provider=corp"}
+CODE = {"label": "Code & Co", "url": "/.doorward/login?provider=code"}
+PROVIDER = "https://idp.example.com/end?"
+ONWARD: dict[str, object] = {"onward": {"label": "Example Corp", "url": f"{PROVIDER}a=1&b=2"}}
 MISSING = {"faults": {"username": "Enter it.", "password": "Enter it."}, "problem": "Missing."}
 WRONG = {"username": "ada", "wrong": True, "problem": "Wrong.", "advice": "Again."}
 ROWS = [
@@ -42,18 +48,33 @@ ROWS = [
     }
     for letter, seen in (("a", moment(NOW - 5, NOW)), ("b", None))
 ]
+REASON: dict[str, object] = {
+    "heading": "No",
+    "explanation": "Because.",
+    "reference": "r-1",
+    "again": "",
+}
 SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sign-in": ("login", FORM | {"signed_in_as": ""}),
     "sign-in-again": ("login", FORM),
     "sign-in-missing": ("login", FORM | MISSING),
     "sign-in-wrong": ("login", FORM | WRONG),
+    "sign-in-providers": ("login", FORM | {"signed_in_as": "", "providers": [CORP, CODE]}),
+    "sign-in-provider-down": (
+        "login",
+        FORM | {"providers": [CORP], "takes_passwords": False, "problem": "No answer."},
+    ),
+    "signed-in": ("onward", {"onward": "/notes/1"}),
     "sign-out": ("logout", {}),
     "sign-out-foreign": ("logout", {"problem": "Foreign.", "signed_in_as": ""}),
     "signed-out": ("signed_out", {"ended": 1, "everywhere": False}),
     "signed-out-everywhere": ("signed_out", {"ended": 3, "everywhere": True}),
+    "signed-out-onward": ("signed_out", ONWARD | {"ended": 1, "everywhere": False}),
+    "signed-out-returned": ("signed_out", {"ended": 0, "everywhere": False, "returned": True}),
     "sessions": ("sessions", {"sessions": ROWS, "notice": "Ended."}),
     "sessions-one": ("sessions", {"sessions": ROWS[:1], "notice": "", "problem": "Gone."}),
-    "error": ("error", {"heading": "No", "explanation": "Because.", "reference": "r-1"}),
+    "error": ("error", REASON),
+    "error-again": ("error", REASON | {"again": "/.doorward/login?provider=corp"}),
 }
 
 
@@ -114,7 +135,7 @@ def test_a_page_loads_nothing_and_runs_nothing(page: PageReader) -> None:
         for name, value in element.attributes.items():
             assert not name.startswith("on")
             assert name not in {"src", "srcset", "style"}
-            assert name != "href" or value.startswith("/")
+            assert name != "href" or value.startswith(("/", PROVIDER))
 
 
 def test_every_form_is_sent_to_us_with_its_token(page: PageReader) -> None:

@@ -1,0 +1,326 @@
+"""Talking to an OpenID provider: its metadata and keys, and the token and userinfo endpoints.
+
+Metadata is kept for a while and used on while the provider cannot be reached; nobody waits for it
+twice at the same time. A provider is only asked when somebody signs in or out, never on the path of
+an ordinary request: when it is down, those who are signed in do not notice.
+"""
+
+import asyncio
+import logging
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote_plus
+
+import aiohttp
+import msgspec
+
+from auth.decision import Reason
+from auth.id_token import RefusedToken
+from auth.io.jwks import IssuerKeys, LoadError
+from auth.io.token_verifier import is_signed
+from auth.login.provider import BegunSignIn, Metadata, MetadataError, read_metadata
+from auth.ports import AuthUnavailable
+from auth.tokens import read_json_object, read_token
+from config.model import Provider, TokenIssuer
+
+_log = logging.getLogger(__name__)
+
+LARGEST_ANSWER = 1024 * 1024
+"""Bytes of anything a provider sends."""
+_TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
+_FRESH_FOR = 300.0
+"""Seconds until metadata is asked for again."""
+_STALE_FOR = 86_400.0
+_ASK_AGAIN = 2.0
+"""Seconds between two attempts at a provider that does not answer."""
+
+
+class ProviderUnavailable(Exception):
+    """The provider does not answer, or not sensibly; the text is fit for a log."""
+
+
+class ProviderRefused(Exception):
+    """The provider answered, and will not have it; the text is fit for a log."""
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """What the token endpoint gave for a code. Secret, all of it."""
+
+    id_token: str
+    access_token: str
+    refresh_token: str = ""
+
+    def __repr__(self) -> str:
+        return "Tokens(…)"
+
+
+class ProviderHttp:
+    """Sends requests to providers, and trusts nobody on the way.
+
+    No redirect is followed, no cookie kept, no proxy taken from the environment, nothing
+    decompressed; an answer above `LARGEST_ANSWER` or slower than ten seconds is an error.
+    """
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __call__(self, url: str, /) -> bytes:
+        """Return the content at *url*; raise `LoadError`."""
+        try:
+            status, content = await self.send("GET", url)
+        except ProviderUnavailable as error:
+            raise LoadError(str(error)) from error
+        if status != 200:
+            raise LoadError(f"{url} answered with status {status}")
+        return content
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        authorization: str = "",
+    ) -> tuple[int, bytes]:
+        """Return status and content of the answer; raise `ProviderUnavailable`."""
+        fields = {"Authorization": authorization} if authorization else {}
+        try:
+            async with self._open().request(
+                method, url, data=form, headers=fields, allow_redirects=False
+            ) as response:
+                return response.status, await _read_bounded(response, url)
+        except TimeoutError as error:
+            raise ProviderUnavailable(f"{url} did not answer in time") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ProviderUnavailable(f"{url} failed: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=_TIMEOUT,
+                auto_decompress=False,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            )
+        return self._session
+
+
+class ProviderClient:
+    """One provider, as far as it can be asked.
+
+    Args:
+        provider: which, and who we are to it.
+        http: sends the requests.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        http: ProviderHttp,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.provider = provider
+        self._http = http
+        self._clock = clock
+        self._metadata: Metadata | None = None
+        self._asked_at = self._known_at = float("-inf")
+        self._trouble = ""
+        self._asking = asyncio.Lock()
+        self._keys: IssuerKeys | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def metadata(self) -> Metadata:
+        """Return what the provider says of itself.
+
+        Raises:
+            ProviderUnavailable: it cannot be asked, and nothing of it is known from before.
+        """
+        if self._is_due():
+            async with self._asking:
+                if self._is_due():  # somebody who waited before us has not asked
+                    await self._ask()
+        if self._metadata is None or self._clock() - self._known_at > _STALE_FOR:
+            raise ProviderUnavailable(self._trouble)
+        return self._metadata
+
+    async def exchange(self, code: str, begun: BegunSignIn) -> Tokens:
+        """Give *code* for tokens (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+
+        Raises:
+            ProviderUnavailable, ProviderRefused
+        """
+        metadata = await self.metadata()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": begun.redirect_uri,
+            "code_verifier": begun.verifier,
+        }
+        status, content = await self._http.send(
+            "POST", metadata.token_endpoint, form=self._proven(form, metadata),
+            authorization=self._authorization(metadata),
+        )  # fmt: skip
+        members = _members(content, "the token endpoint")
+        if status != 200:
+            raise _refusal("the token endpoint", status, members)
+        tokens = [members.get(name, "") for name in ("id_token", "access_token", "refresh_token")]
+        if not all(isinstance(token, str) for token in tokens) or not all(tokens[:2]):
+            raise ProviderRefused("the token endpoint gave no ID token or no access token")
+        if str(members.get("token_type", "")).lower() != "bearer":
+            raise ProviderRefused("the token endpoint gave a token that is not a bearer token")
+        return Tokens(*tokens)
+
+    async def userinfo(self, access_token: str, sub: str) -> Mapping[str, Any]:
+        """Return the claims of the userinfo endpoint about *sub*; empty if there is none.
+
+        Raises:
+            ProviderUnavailable, ProviderRefused
+        """
+        url = (await self.metadata()).userinfo_endpoint
+        if not url:
+            return {}
+        status, content = await self._http.send("GET", url, authorization=f"Bearer {access_token}")
+        members = _members(content, "the userinfo endpoint")
+        if status != 200:
+            raise _refusal("the userinfo endpoint", status, members)
+        if members.get("sub") != sub:  # OIDC Core 5.3.2: token substitution
+            raise ProviderRefused("the userinfo endpoint speaks of somebody else")
+        return members
+
+    async def verify(self, token: str, *, types: frozenset[str]) -> tuple[str, Mapping[str, Any]]:
+        """Return the algorithm and claims of *token*, of which the provider is the signer.
+
+        *types*: see `auth.tokens.read_token`. What the claims say is still to be checked.
+
+        Raises:
+            RefusedToken: malformed, not signed by this provider, or by an algorithm it does not
+                announce; ProviderUnavailable: its keys cannot be had.
+        """
+        metadata = await self.metadata()
+        read = read_token(token, types=types)
+        if isinstance(read, Reason):
+            raise RefusedToken(f"it is no good: {read}")
+        if read.algorithm not in metadata.algorithms:
+            raise RefusedToken("it is signed with an algorithm that the provider does not announce")
+        try:
+            key = await self._issuer_keys(metadata).find(read.kid, read.algorithm)
+        except AuthUnavailable as error:
+            raise ProviderUnavailable(str(error)) from error
+        if key is None:
+            raise RefusedToken("the provider has published no key of its kid")
+        if not is_signed(token, key, read.algorithm):
+            raise RefusedToken("its signature is wrong")
+        return read.algorithm, read.claims
+
+    async def close(self) -> None:
+        """Stop keeping the keys fresh."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+        if self._keys is not None:
+            await self._keys.close()
+
+    def _is_due(self) -> bool:
+        now = self._clock()
+        return now - self._known_at > _FRESH_FOR and now - self._asked_at > _ASK_AGAIN
+
+    async def _ask(self) -> None:
+        self._asked_at = self._clock()
+        url = self.provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
+        try:
+            self._metadata = read_metadata(await self._http(url), self.provider.issuer)
+        except (LoadError, MetadataError) as error:
+            trouble = str(error) if isinstance(error, LoadError) else f"{url}: {error}"
+            if trouble != self._trouble:
+                _log.warning("provider %s: %s", self.provider.id, trouble)
+            self._trouble = trouble
+            return
+        self._trouble, self._known_at = "", self._clock()
+
+    def _issuer_keys(self, metadata: Metadata) -> IssuerKeys:
+        if self._keys is None or self._keys.issuer.jwks_uri != metadata.jwks_uri:
+            issuer = TokenIssuer(
+                issuer=metadata.issuer,
+                audience=(self.provider.client_id,),
+                algorithms=metadata.algorithms,
+                jwks_uri=metadata.jwks_uri,
+            )
+            if self._refreshing is not None:
+                self._refreshing.cancel()
+            self._keys = IssuerKeys(issuer, self._http)
+            self._refreshing = asyncio.create_task(self._keys.keep_fresh())
+        return self._keys
+
+    def _authorization(self, metadata: Metadata) -> str:
+        secret = self.provider.client_secret
+        if secret is None or metadata.secret_in_form:
+            return ""
+        # RFC 6749 section 2.3.1: both are form-encoded first.
+        pair = f"{quote_plus(self.provider.client_id)}:{quote_plus(secret.value)}"
+        return f"Basic {b64encode(pair.encode()).decode()}"
+
+    def _proven(self, form: dict[str, str], metadata: Metadata) -> dict[str, str]:
+        """Return *form* with who we are, as far as the Authorization field does not say it."""
+        secret = self.provider.client_secret
+        if secret is None:
+            return form | {"client_id": self.provider.client_id}
+        if metadata.secret_in_form:
+            return form | {"client_id": self.provider.client_id, "client_secret": secret.value}
+        return form
+
+
+class Providers:
+    """The clients of all providers, made when they are first needed."""
+
+    def __init__(self) -> None:
+        self._http = ProviderHttp()
+        self._clients: dict[str, ProviderClient] = {}
+        self._retired: list[ProviderClient] = []
+
+    def client(self, provider: Provider) -> ProviderClient:
+        """Return the client of *provider*; another one when its settings have changed."""
+        client = self._clients.get(provider.id)
+        if client is None or client.provider != provider:
+            if client is not None:
+                self._retired.append(client)
+            client = self._clients[provider.id] = ProviderClient(provider, self._http)
+        return client
+
+    async def close(self) -> None:
+        """Close everything."""
+        for client in (*self._clients.values(), *self._retired):
+            await client.close()
+        await self._http.close()
+
+
+def _members(content: bytes, where: str) -> Mapping[str, Any]:
+    try:
+        return read_json_object(content)
+    except ValueError as error:
+        raise ProviderUnavailable(f"{where} did not answer with a JSON object") from error
+
+
+def _refusal(where: str, status: int, members: Mapping[str, Any]) -> Exception:
+    error = members.get("error")
+    known = isinstance(error, str) and error.isascii() and error.isprintable()
+    text = f"{where} answered with status {status}, error {str(error)[:100] if known else '?'}"
+    return ProviderUnavailable(text) if status >= 500 else ProviderRefused(text)
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, url: str) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > LARGEST_ANSWER:
+            raise ProviderUnavailable(f"{url} sent more than {LARGEST_ANSWER} bytes")
+    return bytes(content)

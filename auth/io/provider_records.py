@@ -1,0 +1,153 @@
+"""What the login service remembers in the store about providers: sign-ins, their sessions, tokens.
+
+How this works. A provider ends sessions of ours by *its* name for one (`sid`) or for the person
+(`sub`), perhaps on another gateway and just while a sign-in is under way. So a sign-in creates the
+session, then notes it under both names, and looks whether an ending has been written there since it
+asked the provider; only then does the browser get its cookie. An ending first writes that mark and
+then reads what is noted. Whichever comes second sees the other: no session slips through.
+
+Names in keys are hashes with lengths before their parts: no two can be made to meet.
+"""
+
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from auth.login.provider import BegunSignIn
+from auth.ports import AuthUnavailable
+from auth.revocation import milliseconds, token_name
+from auth.session import digest
+
+SIGN_IN_SECONDS = 600
+"""How long somebody may take at the provider."""
+_MARK_SECONDS = 3600
+"""How long an ending is remembered: longer than any sign-in that it could meet."""
+_MARGIN = 60
+_DONE = b"done"
+
+_NOTE = """
+-- KEYS: digests by the time they end, mark of an ending. ARGV: digest, when the provider was
+-- asked (ms), seconds to live. Returns 0 if an ending has been written since.
+local asked, seconds = tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', asked)
+redis.call('ZADD', KEYS[1], asked + 1000 * seconds, ARGV[1])
+if redis.call('TTL', KEYS[1]) < seconds then redis.call('EXPIRE', KEYS[1], seconds) end
+return tonumber(redis.call('GET', KEYS[2]) or '-1') >= asked and 0 or 1
+"""
+_MARK = """
+-- KEYS: digests, mark. ARGV: now (ms), seconds to live. Returns the digests that are noted.
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+
+
+class ProviderSession(msgspec.Struct, frozen=True):
+    """A session at a provider, by the provider's names for it; `sid` is empty if it has none."""
+
+    issuer: str
+    sub: str
+    sid: str = ""
+
+    @property
+    def own_name(self) -> str:
+        """What its ending is written under; without `sid`, that of all the person's without one."""
+        kind, value = ("sid", self.sid) if self.sid else ("no sid", self.sub)
+        return _name(self.issuer, kind, value)
+
+    @property
+    def person_name(self) -> str:
+        """What an ending of all sessions of the person is written under."""
+        return _name(self.issuer, "sub", self.sub)
+
+
+class ProviderRecords:
+    """See above; every method raises `AuthUnavailable` when the store does not answer."""
+
+    def __init__(self, commands: Redis) -> None:
+        self._commands = commands
+
+    async def begin(self, state: str, binding: str, begun: BegunSignIn) -> None:
+        """Keep *begun* for the browser that comes back with *state* and the cookie *binding*."""
+        value = msgspec.json.encode(begun)
+        await self._call("SET", _sign_in_key(state, binding), value, "EX", SIGN_IN_SECONDS)
+
+    async def take(self, state: str, binding: str) -> BegunSignIn | None:
+        """Return the sign-in, once; None if there is none (any more) for this browser."""
+        value = await self._call("GETDEL", _sign_in_key(state, binding))
+        try:
+            return msgspec.json.decode(value, type=BegunSignIn) if value else None
+        except msgspec.MsgspecError:
+            return None
+
+    async def note_session(
+        self, session: ProviderSession, digest: str, *, asked_at: float, live_for: float
+    ) -> bool:
+        """Remember that our session *digest* hangs on *session*; after it was created.
+
+        Returns:
+            False if *session*, or all of its person's, has ended since *asked_at* (epoch seconds):
+            then ours must end too.
+        """
+        facts = (digest, milliseconds(asked_at), round(live_for) + _MARGIN)
+        notes = [
+            await self._call("EVAL", _NOTE, 2, *_session_keys(name), *facts)
+            for name in (session.own_name, session.person_name)
+        ]
+        return all(notes)
+
+    async def mark_ended(self, name: str, now: float) -> set[str]:
+        """Remember that what is called *name* is over; return our sessions that hang on it."""
+        facts = (milliseconds(now), _MARK_SECONDS)
+        digests = await self._call("EVAL", _MARK, 2, *_session_keys(name), *facts)
+        return {digest.decode() for digest in digests}
+
+    async def begin_logout(self, issuer: str, jti: str, live_for: float) -> bool:
+        """Take note of a logout token; False if it has been obeyed already.
+
+        One that was begun and never finished is done again: its sender was not told that it was.
+        """
+        key = _logout_key(issuer, jti)
+        if await self._call("SET", key, "begun", "NX", "EX", round(live_for) + _MARGIN):
+            return True
+        return bool(await self._call("GET", key) != _DONE)
+
+    async def finish_logout(self, issuer: str, jti: str, live_for: float) -> None:
+        """Remember that the token has been obeyed."""
+        await self._call("SET", _logout_key(issuer, jti), _DONE, "EX", round(live_for) + _MARGIN)
+
+    async def keep_tokens(self, digest: str, sealed: bytes, live_for: float) -> None:
+        """Keep the *sealed* tokens of the session *digest*."""
+        await self._call("SET", _tokens_key(digest), sealed, "EX", round(live_for))
+
+    async def take_tokens(self, digest: str) -> bytes | None:
+        """Return the sealed tokens of the session, and forget them."""
+        value = await self._call("GETDEL", _tokens_key(digest))
+        return value if isinstance(value, bytes) else None
+
+    async def _call(self, *command: Any) -> Any:
+        try:
+            return await self._commands.execute_command(*command)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            raise AuthUnavailable("the store does not answer") from error
+
+
+def _name(issuer: str, kind: str, value: str) -> str:
+    return token_name(f"{kind} {issuer}", value)
+
+
+def _sign_in_key(state: str, binding: str) -> str:
+    return f"doorward:sign-in:{digest(f'{state}.{binding}')}"
+
+
+def _session_keys(name: str) -> tuple[str, str]:
+    return f"doorward:provider-sessions:{{{name}}}", f"doorward:provider-ended:{{{name}}}"
+
+
+def _logout_key(issuer: str, jti: str) -> str:
+    return f"doorward:logout-token:{_name(issuer, 'jti', jti)}"
+
+
+def _tokens_key(session_digest: str) -> str:
+    return f"doorward:provider-tokens:{{{session_digest}}}"

@@ -1,0 +1,104 @@
+"""From what a provider says of a person to a session record.
+
+The subject is the provider's `sub`, behind the provider's namespace (`corp:248289761001`), so that
+no two ways to sign in can mean the same person by accident or on purpose. Never an e-mail address:
+those are given to somebody else one day. Which claims fill the rest is said in the route file
+(`login.providers[].claims`), or known of the provider by its issuer.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from auth.claims import identity_of_claims
+from auth.decision import Reason
+from auth.session import SessionRecord
+from config.model import Provider, TokenIssuer
+
+LARGEST_CLAIMS = 16 * 1024
+"""Bytes of JSON that go along with a session; every gateway that serves it has a copy."""
+_OF_THE_PROTOCOL = frozenset(
+    "aud azp exp iat nbf nonce at_hash c_hash s_hash jti events typ rat rt_hash".split()  # noqa: SIM905
+)
+_SIGNED_ONLY = _OF_THE_PROTOCOL | {"iss", "sid", "acr", "amr", "auth_time"}
+"""Claims about the sign-in itself: believed from the ID token, never from userinfo."""
+
+
+class UnfitProfile(ValueError):
+    """The claims cannot become a session; the text is fit for a log."""
+
+
+def merged_claims(id_token: Mapping[str, Any], userinfo: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both together; where both speak the signed one wins."""
+    about_person = {name: each for name, each in userinfo.items() if name not in _SIGNED_ONLY}
+    return about_person | dict(id_token)
+
+
+def default_claims(issuer: str) -> dict[str, str]:
+    """Return which claims fill which part, where that differs from the names of OpenID Connect."""
+    parts = urlsplit(issuer)
+    host = parts.hostname or ""
+    if host == "accounts.google.com":
+        return {"tenant": "hd"}
+    if host in {"login.microsoftonline.com", "sts.windows.net"}:
+        return {"tenant": "tid"}
+    if "/realms/" in parts.path:  # Keycloak
+        return {"roles": "realm_access.roles"}
+    if host == "gitlab.com":
+        return {"groups": "groups_direct"}
+    return {}
+
+
+def record_of(
+    claims: Mapping[str, Any], provider: Provider, *, created_at: float, expires_at: float
+) -> SessionRecord:
+    """Return the record of a new session for the person that *claims* are about.
+
+    Raises:
+        UnfitProfile: a claim that is read has the wrong type or unfit characters, or all of them
+            together are too large.
+    """
+    paths = default_claims(provider.issuer) | dict(provider.claims)
+    reader = TokenIssuer(
+        issuer=provider.issuer, audience=(provider.client_id,), algorithms=(), claims=paths
+    )
+    who = identity_of_claims(claims, reader, token_digest="")
+    if isinstance(who, Reason):
+        raise UnfitProfile(
+            "a claim that fills a part of the identity is missing, of the wrong type or unfit"
+        )
+    kept = {name: each for name, each in claims.items() if name not in _OF_THE_PROTOCOL}
+    if len(msgspec.json.encode(kept)) > LARGEST_CLAIMS:
+        raise UnfitProfile(f"the claims have more than {LARGEST_CLAIMS} bytes; map fewer of them")
+    name = who.name or ("" if "name" in paths else _display_name(claims))
+    return SessionRecord(
+        v=1,
+        subject=subject_of(provider, who.subject),
+        created_at=created_at,
+        expires_at=expires_at,
+        name=name,
+        tenant=who.tenant,
+        roles=who.roles,
+        groups=who.groups,
+        scopes=who.scopes,
+        email=who.email,
+        auth_time=who.auth_time or created_at,
+        amr=who.amr,
+        claims=kept,
+    )
+
+
+def subject_of(provider: Provider, subject: str) -> str:
+    """Return our subject for the one that *provider* calls *subject*."""
+    return f"{provider.namespace}:{subject}" if provider.namespace else subject
+
+
+def _display_name(claims: Mapping[str, Any]) -> str:
+    """Return a name for pages, of a person whose profile has none."""
+    for claim in ("preferred_username", "nickname"):
+        name = claims.get(claim)
+        if isinstance(name, str) and name.isprintable() and len(name) <= 256:
+            return name
+    return ""

@@ -1,0 +1,346 @@
+"""Signing in at a provider: the way there, and the way back.
+
+The steps themselves are in `auth.login.provider`. What is done here about each failure: nothing is
+retried by itself (a loop would be the result), the page says what the person can do, and the log
+has the rest under the request's id.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import msgspec
+
+from auth.cookies import set_cookie, sign_in_cookie_prefix
+from auth.id_token import ID_TOKEN_TYPES, Expected, RefusedToken, check_id_token
+from auth.io.provider_client import (
+    ProviderClient,
+    ProviderRefused,
+    Providers,
+    ProviderUnavailable,
+    Tokens,
+)
+from auth.io.provider_records import SIGN_IN_SECONDS, ProviderRecords, ProviderSession
+from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem
+from auth.login.messages import LoginAnswer
+from auth.login.provider import (
+    Answered,
+    BegunSignIn,
+    CallbackRefused,
+    authorization_url,
+    callback_path,
+    read_callback,
+)
+from auth.login.provider_profile import UnfitProfile, merged_claims, record_of
+from auth.login.provider_sign_out import TOKENS_PURPOSE, KeptTokens
+from auth.login.sign_out import live_session
+from auth.login.throttle import Throttle
+from auth.login.visit import Visit
+from auth.ports import SessionStore
+from auth.return_url import safe_return_url
+from auth.sealing import seal
+from auth.session import SessionRecord, digest
+from config.model import Configuration, Provider
+
+_log = logging.getLogger(__name__)
+
+_MOST_UNDER_WAY = 8
+"""Sign-ins that one browser may have under way; beyond, those that were abandoned are forgotten."""
+
+_NO_STATE = Problem(
+    400,
+    "sign_in_incomplete",
+    "This page is the end of a sign-in",
+    "It cannot be opened by itself, from a bookmark for instance. Please sign in again.",
+)
+_NO_COOKIE = Problem(
+    400,
+    "sign_in_cookie_missing",
+    "This sign-in did not begin in this browser",
+    "A cookie that was set when it began has not come back. Allow cookies for this site, finish in "
+    "the window where you began, and within ten minutes. Then sign in again.",
+)
+_EXPIRED = Problem(
+    400,
+    "sign_in_expired",
+    "This sign-in is over",
+    "It was finished before, or took longer than ten minutes. Please sign in again.",
+)
+_UNREACHABLE = Problem(
+    503,
+    "provider_unreachable",
+    "{label} does not answer right now.",
+    "Please try again in a moment. Whoever is signed in already stays so.",
+)
+_DENIED = Problem(
+    403,
+    "provider_denied",
+    "{label} did not sign you in",
+    "You, or somebody who looks after {label}, said no. Try again, or ask them.",
+)
+_FAILED = Problem(
+    502,
+    "provider_failed",
+    "The sign-in at {label} did not work",
+    "Please try again. If it happens again, ask for help.",
+)
+_CLOCK = Problem(
+    502,
+    "provider_clock",
+    "The clocks of {label} and of this site differ",
+    "By about {seconds} seconds: too much to tell whether its answer is new. Somebody who looks "
+    "after them must set one of them.",
+)
+_ENDED = Problem(
+    403,
+    "provider_session_ended",
+    "You were signed out while you were signing in",
+    "{label} has ended that session. Please sign in again.",
+)
+_TOO_MANY = Problem(
+    429,
+    "too_many_attempts",
+    "Too many sign-ins were begun from your network.",
+    "Please try again in a minute.",
+)
+
+
+class _Failure(Exception):
+    """Ends the way back: what the person is told, and what the log gets."""
+
+    def __init__(self, problem: Problem, detail: str, *, seconds: float = 0.0) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.seconds = seconds
+
+
+class ProviderSignIn:
+    """The sign-in of people with an account at one of the configured providers."""
+
+    def __init__(  # noqa: PLR0913 - what a sign-in touches
+        self,
+        configuration: Configuration,
+        answers: Answers,
+        *,
+        store: SessionStore,
+        providers: Providers,
+        records: ProviderRecords,
+        throttle: Throttle | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._session = configuration.session
+        self._providers = {each.id: each for each in configuration.login.providers}
+        self._return_parameter = configuration.login.return_parameter
+        self._prefix = sign_in_cookie_prefix(configuration.session.cookie_name)
+        self._answers = answers
+        self._store = store
+        self._clients = providers
+        self._records = records
+        self._throttle = throttle
+        self._clock = clock
+
+    def find(self, name: str) -> Provider | None:
+        """Return the provider with the id *name*."""
+        return self._providers.get(name)
+
+    async def begin(
+        self, visit: Visit, provider: Provider, return_to: str
+    ) -> LoginAnswer | Problem:
+        """Send the browser to *provider*, to come back to *return_to* in the end.
+
+        Returns:
+            What to say on the sign-in page, when the provider cannot be asked.
+
+        Raises:
+            AuthUnavailable: the store cannot be asked.
+        """
+        try:
+            metadata = await self._clients.client(provider).metadata()
+        except ProviderUnavailable as error:
+            self._note(visit, provider, str(error))
+            return _worded(_UNREACHABLE, provider)
+        address = visit.request.client_address
+        if self._throttle and await self._throttle.take_beginning(address) > 0:
+            return _TOO_MANY
+        begun = BegunSignIn(
+            provider=provider.id,
+            issuer=provider.issuer,
+            client_id=provider.client_id,
+            redirect_uri=f"{visit.origin}{callback_path(provider)}",
+            return_to=return_to,
+            nonce=secrets.token_urlsafe(32),
+            verifier=secrets.token_urlsafe(48),
+            replaces=visit.session_digest,
+        )
+        state, binding = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        await self._records.begin(state, binding, begun)
+        cookie = self._cookie(self._cookie_name(state), binding, SIGN_IN_SECONDS)
+        fields = (*self._abandoned(visit), ("Set-Cookie", cookie))
+        url = authorization_url(provider, metadata, begun, state)
+        return self._answers.redirect(url, fields=fields)
+
+    async def finish(self, visit: Visit) -> LoginAnswer:
+        """Answer the browser that comes back: a new session, or a page that says what went wrong.
+
+        Raises:
+            AuthUnavailable: the store cannot be asked.
+        """
+        state = visit.request.query.get("state", "")
+        if not state or len(state) > 256:
+            return self._stray(visit, _NO_STATE)
+        name = self._cookie_name(state)
+        binding = visit.request.cookies.get(name, "")
+        if not binding:
+            return self._stray(visit, _NO_COOKIE)
+        fields: Fields = (("Set-Cookie", self._cookie(name, "", 0)),)
+        begun = await self._records.take(state, binding)
+        if begun is None:
+            return self._stray(visit, _EXPIRED, fields)
+        provider = self.find(begun.provider)
+        if provider is None or (provider.issuer, provider.client_id) != (
+            begun.issuer,
+            begun.client_id,
+        ):  # the route file has changed meanwhile
+            return self._stray(visit, _EXPIRED, fields)
+        return_to = safe_return_url(begun.return_to, origins=visit.return_origins)
+        try:
+            cookie = await self._receive(visit, provider, begun)
+        except _Failure as failure:
+            self._note(visit, provider, str(failure))
+            problem = _worded(failure.problem, provider, seconds=failure.seconds)
+            again = self._again(provider, return_to)
+            return self._answers.error_page(visit, problem, fields=fields, again=again)
+        max_age = int(self._session.absolute_timeout)
+        fields = (*fields, ("Set-Cookie", set_cookie(self._session, cookie, max_age)))
+        if self._session.same_site != "strict":
+            return self._answers.redirect(return_to, fields=fields)
+        # Browsers follow a redirect on behalf of the site that began it, the provider's, and leave
+        # a strict cookie at home. A page of ours begins anew.
+        return self._answers.page(visit, "onward", {"onward": return_to}, fields=fields)
+
+    async def _receive(self, visit: Visit, provider: Provider, begun: BegunSignIn) -> str:
+        """Return the cookie value of the session that the provider's answer is good for."""
+        client = self._clients.client(provider)
+        try:
+            answered = await self._read(visit, client, begun)
+            # What ends from here on ends this session too: see `auth.io.provider_records`.
+            asked_at = round(self._clock(), 3)
+            tokens = await client.exchange(answered.code, begun)
+            claims = await self._claims(client, begun, tokens)
+            record = record_of(
+                claims,
+                provider,
+                created_at=asked_at,
+                expires_at=asked_at + self._session.absolute_timeout,
+            )
+        except ProviderUnavailable as error:
+            raise _Failure(_UNREACHABLE, str(error)) from error
+        except RefusedToken as error:
+            problem = _CLOCK if error.clock_off else _FAILED
+            raise _Failure(
+                problem, f"the ID token: {error}", seconds=abs(error.clock_off)
+            ) from error
+        except (ProviderRefused, CallbackRefused, UnfitProfile) as error:
+            raise _Failure(_FAILED, str(error)) from error
+        return await self._create(visit, provider, begun, record, tokens)
+
+    async def _read(self, visit: Visit, client: ProviderClient, begun: BegunSignIn) -> Answered:
+        metadata = await client.metadata()
+        request, provider = visit.request, client.provider
+        needs_iss = len(self._providers) > 1 and not provider.own_callback
+        answered = read_callback(
+            request.query, begun, metadata, path=request.path, needs_iss=needs_iss
+        )
+        if answered.error:
+            detail = f"it answered {answered.error!r}: {answered.detail[:300]!r}"
+            if answered.error == "temporarily_unavailable":
+                raise ProviderUnavailable(detail)
+            raise _Failure(_DENIED if answered.error == "access_denied" else _FAILED, detail)
+        return answered
+
+    async def _claims(
+        self, client: ProviderClient, begun: BegunSignIn, tokens: Tokens
+    ) -> dict[str, object]:
+        algorithm, claims = await client.verify(tokens.id_token, types=ID_TOKEN_TYPES)
+        expected = Expected(begun.issuer, begun.client_id, begun.nonce)
+        check_id_token(
+            claims,
+            expected,
+            self._clock(),
+            algorithm=algorithm,
+            access_token=tokens.access_token,
+        )
+        return merged_claims(claims, await client.userinfo(tokens.access_token, claims["sub"]))
+
+    async def _create(
+        self,
+        visit: Visit,
+        provider: Provider,
+        begun: BegunSignIn,
+        record: SessionRecord,
+        tokens: Tokens,
+    ) -> str:
+        """Begin the session in place of those from before (ASVS 7.2.4), and note whose it is."""
+        presented = visit.session_digest if await live_session(self._store, visit) else ""
+        for old in {presented, begun.replaces} - {""}:
+            await self._store.end(old, reason="signed_in_again")
+        live_for = self._session.absolute_timeout
+        cookie = await self._store.create(record)
+        name = digest(cookie)
+        kept = msgspec.json.encode(KeptTokens(provider.id, tokens.id_token))
+        sealed = seal(cookie, kept, purpose=TOKENS_PURPOSE)
+        await self._records.keep_tokens(name, sealed, live_for)
+        claims = record.claims
+        session = ProviderSession(provider.issuer, str(claims["sub"]), str(claims.get("sid", "")))
+        if not await self._records.note_session(
+            session, name, asked_at=record.created_at, live_for=live_for
+        ):
+            await self._store.end(name, reason="provider_session_ended")
+            raise _Failure(_ENDED, "its session was ended during the sign-in")
+        return cookie
+
+    def _stray(self, visit: Visit, problem: Problem, fields: Fields = ()) -> LoginAnswer:
+        """Answer a way back that leads from nowhere: an old tab, a bookmark, another browser."""
+        if visit.identity is not None:
+            return self._answers.redirect("/", fields=fields)
+        again = LOGIN_PATH if self._answers.serves_sign_in else "/"
+        return self._answers.error_page(visit, problem, fields=fields, again=again)
+
+    def _again(self, provider: Provider, return_to: str) -> str:
+        asked = {"provider": provider.id, self._return_parameter: return_to}
+        return f"{LOGIN_PATH}?{urlencode(asked)}"
+
+    def _note(self, visit: Visit, provider: Provider, detail: str) -> None:
+        _log.warning(
+            "sign-in at provider %s (request %s): %s",
+            provider.id,
+            visit.request.request_id,
+            detail,
+        )
+
+    def _cookie_name(self, state: str) -> str:
+        """Return the name of this sign-in's own cookie, so that several tabs do not meet."""
+        return f"{self._prefix}{digest(state)[:12]}"
+
+    def _abandoned(self, visit: Visit) -> Fields:
+        names = [name for name in visit.request.cookies if name.startswith(self._prefix)]
+        if len(names) < _MOST_UNDER_WAY:
+            return ()
+        return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in names)
+
+    def _cookie(self, name: str, value: str, max_age: int) -> str:
+        secure = "; Secure" if self._session.secure else ""
+        # Lax: it must come back with a redirect from the provider's site.
+        return f"{name}={value}; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
+def _worded(problem: Problem, provider: Provider, *, seconds: float = 0.0) -> Problem:
+    """Return *problem* with the provider's name in it."""
+    words = {"label": provider.label, "seconds": f"{seconds:.0f}"}
+    return Problem(
+        problem.status,
+        problem.code,
+        problem.title.format(**words),
+        problem.detail.format(**words),
+    )

@@ -1,0 +1,75 @@
+"""Signing out at the provider after signing out here (OpenID Connect RP-Initiated Logout 1.0)."""
+
+import logging
+
+import msgspec
+
+from auth.io.provider_client import Providers, ProviderUnavailable
+from auth.io.provider_records import ProviderRecords
+from auth.login.answers import LOGOUT_PATH
+from auth.login.provider import with_query
+from auth.login.sign_out import Onward
+from auth.login.visit import Visit
+from auth.ports import AuthUnavailable
+from auth.sealing import unseal
+from config.model import Configuration
+
+_log = logging.getLogger(__name__)
+
+TOKENS_PURPOSE = "provider tokens"
+_LONGEST_HINT = 4096
+"""Characters of an ID token that still fit in a URL."""
+
+
+class KeptTokens(msgspec.Struct, frozen=True):
+    """What is kept of a sign-in, sealed for its session."""
+
+    provider: str
+    id_token: str
+
+
+class ProviderSignOut:
+    """Knows where the browser must go to be signed out at the provider as well."""
+
+    def __init__(
+        self, configuration: Configuration, *, providers: Providers, records: ProviderRecords
+    ) -> None:
+        self._cookie_name = configuration.session.cookie_name
+        self._providers = {each.id: each for each in configuration.login.providers}
+        self._clients = providers
+        self._records = records
+
+    async def find_onward(self, visit: Visit) -> Onward | None:
+        """Return where to go on for the session that was presented; None: it ends here.
+
+        Never raises: the session is over, and the person must be told so whatever else fails.
+        """
+        if not visit.session_digest:
+            return None
+        try:
+            return await self._find_onward(visit)
+        except (AuthUnavailable, ProviderUnavailable) as error:
+            _log.warning("no sign-out at the provider (%s): %s", visit.request.request_id, error)
+            return None
+
+    async def _find_onward(self, visit: Visit) -> Onward | None:
+        sealed = await self._records.take_tokens(visit.session_digest)
+        cookie = visit.request.cookies.get(self._cookie_name, "")
+        opened = unseal(cookie, sealed, purpose=TOKENS_PURPOSE) if sealed else None
+        if opened is None:
+            return None
+        kept = msgspec.json.decode(opened, type=KeptTokens)
+        provider = self._providers.get(kept.provider)
+        if provider is None or not provider.end_session:
+            return None
+        endpoint = (await self._clients.client(provider).metadata()).end_session_endpoint
+        if not endpoint:
+            return None
+        asked = {
+            "client_id": provider.client_id,
+            "post_logout_redirect_uri": f"{visit.origin}{LOGOUT_PATH}",
+            "state": visit.return_token,
+        }
+        if len(kept.id_token) <= _LONGEST_HINT:
+            asked["id_token_hint"] = kept.id_token
+        return Onward(with_query(endpoint, asked), provider.label)

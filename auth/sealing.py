@@ -1,0 +1,35 @@
+"""Sealing what the store keeps for a session, so that only its cookie opens it.
+
+The store knows a session by the SHA-256 of its cookie value. The key here is made of the cookie
+value itself (256 random bits), which no gateway keeps: whoever reads the store, a backup or the
+replication, cannot open what is sealed, and neither can we until the browser comes again.
+"""
+
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_NONCE_BYTES = 12
+
+
+def seal(cookie_value: str, content: bytes, *, purpose: str) -> bytes:
+    """Return *content* encrypted and authenticated (AES-256-GCM) for this session and *purpose*."""
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + _cipher(cookie_value, purpose).encrypt(nonce, content, None)
+
+
+def unseal(cookie_value: str, sealed: bytes, *, purpose: str) -> bytes | None:
+    """Return what `seal` was given; None if it was not sealed for this session and *purpose*."""
+    nonce, rest = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+    try:
+        return _cipher(cookie_value, purpose).decrypt(nonce, rest, None)
+    except (InvalidTag, ValueError):
+        return None
+
+
+def _cipher(cookie_value: str, purpose: str) -> AESGCM:
+    derive = HKDF(SHA256(), length=32, salt=None, info=f"doorward {purpose} 1".encode())
+    return AESGCM(derive.derive(cookie_value.encode("utf-8", "surrogatepass")))

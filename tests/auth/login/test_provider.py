@@ -1,0 +1,201 @@
+"""The steps of the code flow, as values."""
+
+import hashlib
+import json
+from base64 import urlsafe_b64encode
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from auth.login.provider import (
+    Answered,
+    BegunSignIn,
+    CallbackRefused,
+    Metadata,
+    MetadataError,
+    authorization_url,
+    callback_path,
+    read_callback,
+    read_metadata,
+    with_query,
+)
+from config.model import Provider
+
+ISSUER = "https://idp.example.com"
+PROVIDER = Provider("corp", "Corp", ISSUER, "gateway")
+DOCUMENT: dict[str, Any] = {
+    "issuer": ISSUER,
+    "authorization_endpoint": f"{ISSUER}/auth",
+    "token_endpoint": f"{ISSUER}/token",
+    "jwks_uri": f"{ISSUER}/jwks",
+}
+METADATA = Metadata(ISSUER, f"{ISSUER}/auth", f"{ISSUER}/token", f"{ISSUER}/jwks")
+PROMISING = Metadata(
+    ISSUER, f"{ISSUER}/auth", f"{ISSUER}/token", f"{ISSUER}/jwks", promises_issuer=True
+)
+BEGUN = BegunSignIn(
+    provider="corp",
+    issuer=ISSUER,
+    client_id="gateway",
+    redirect_uri="https://app.example.com/.doorward/callback",
+    return_to="/notes",
+    nonce="the-nonce",
+    verifier="the-verifier",
+)
+
+
+def read(issuer: str = ISSUER, **changes: Any) -> Metadata:
+    members = DOCUMENT | {"issuer": issuer} | changes
+    kept = {name: value for name, value in members.items() if value is not None}
+    return read_metadata(json.dumps(kept).encode(), issuer)
+
+
+def test_the_least_that_a_provider_says_is_enough() -> None:
+    assert read() == METADATA
+
+
+def test_what_else_it_says_is_taken_up() -> None:
+    metadata = read(
+        userinfo_endpoint=f"{ISSUER}/userinfo",
+        end_session_endpoint=f"{ISSUER}/end",
+        id_token_signing_alg_values_supported=["none", "HS256", "RS256", "ES256"],
+        token_endpoint_auth_methods_supported=["private_key_jwt", "client_secret_post"],
+        authorization_response_iss_parameter_supported=True,
+    )
+    assert metadata.algorithms == ("ES256", "RS256")
+    assert metadata.userinfo_endpoint == f"{ISSUER}/userinfo"
+    assert metadata.end_session_endpoint == f"{ISSUER}/end"
+    assert metadata.secret_in_form
+    assert metadata.promises_issuer
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"issuer": f"{ISSUER}/"}, "another issuer"),
+        ({"issuer": "https://evil.example"}, "another issuer"),
+        ({"issuer": None}, "another issuer"),
+        ({"authorization_endpoint": None}, "authorization_endpoint"),
+        ({"token_endpoint": None}, "token_endpoint"),
+        ({"jwks_uri": None}, "jwks_uri"),
+        ({"token_endpoint": "http://idp.example.com/token"}, "https URL"),
+        ({"authorization_endpoint": "javascript:alert(1)"}, "https URL"),
+        ({"authorization_endpoint": f"{ISSUER}/auth#here"}, "https URL"),
+        ({"userinfo_endpoint": "https://"}, "https URL"),
+        ({"end_session_endpoint": "https://[::1"}, "https URL"),
+        ({"jwks_uri": 7}, "https URL"),
+        ({"id_token_signing_alg_values_supported": ["none", "HS256"]}, "nothing that we accept"),
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_trusted_is_refused(changes: dict[str, Any], why: str) -> None:
+    members = {name: value for name, value in (DOCUMENT | changes).items() if value is not None}
+    with pytest.raises(MetadataError, match=why):
+        read_metadata(json.dumps(members).encode(), ISSUER)
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b"<html>", b'{"issuer": 1, "issuer": 2}'])
+def test_what_is_no_document_is_refused(document: bytes) -> None:
+    with pytest.raises(MetadataError):
+        read_metadata(document, ISSUER)
+
+
+def test_a_provider_on_this_machine_may_speak_plain_http() -> None:
+    issuer = "http://127.0.0.1:9000"
+    endpoints = {name: f"{issuer}/x" for name in DOCUMENT if name != "issuer"}
+    assert read(issuer, **endpoints).token_endpoint == f"{issuer}/x"
+
+
+def test_lists_of_another_shape_count_as_left_out() -> None:
+    metadata = read(
+        id_token_signing_alg_values_supported="ES256",
+        token_endpoint_auth_methods_supported={"client_secret_post": True},
+    )
+    assert (metadata.algorithms, metadata.secret_in_form) == (("RS256",), False)
+
+
+def test_every_request_asks_for_a_code_with_state_nonce_and_pkce() -> None:
+    url = authorization_url(PROVIDER, METADATA, BEGUN, "the-state")
+    assert url.startswith(f"{ISSUER}/auth?")
+    challenge = urlsafe_b64encode(hashlib.sha256(b"the-verifier").digest()).rstrip(b"=").decode()
+    assert parse_qs(urlsplit(url).query) == {
+        "response_type": ["code"],
+        "client_id": ["gateway"],
+        "redirect_uri": [BEGUN.redirect_uri],
+        "scope": ["openid profile email"],
+        "state": ["the-state"],
+        "nonce": ["the-nonce"],
+        "code_challenge": [challenge],
+        "code_challenge_method": ["S256"],
+    }
+    assert "the-verifier" not in url
+
+
+def test_a_query_that_is_there_already_stays() -> None:
+    assert with_query("https://a.example/x?p=1", {"q": "a b"}) == "https://a.example/x?p=1&q=a+b"
+
+
+def come_back(
+    query: dict[str, str],
+    metadata: Metadata = METADATA,
+    *,
+    path: str = "/.doorward/callback",
+    needs_iss: bool = False,
+) -> Answered:
+    return read_callback(query, BEGUN, metadata, path=path, needs_iss=needs_iss)
+
+
+@pytest.mark.parametrize("metadata", [METADATA, PROMISING], ids=["silent", "promising"])
+def test_a_code_of_the_provider_that_was_asked_is_taken(metadata: Metadata) -> None:
+    answered = come_back({"code": "c", "state": "s", "iss": ISSUER}, metadata, needs_iss=True)
+    assert answered == Answered(code="c")
+
+
+def test_a_lone_provider_that_never_promised_its_name_needs_not_say_it() -> None:
+    assert come_back({"code": "c", "state": "s"}).code == "c"
+
+
+@pytest.mark.parametrize(
+    ("query", "metadata", "needs_iss"),
+    [
+        ({"code": "c", "iss": "https://evil.example"}, METADATA, False),
+        ({"code": "c", "iss": f"{ISSUER}/"}, METADATA, False),
+        ({"code": "c", "iss": ""}, METADATA, False),
+        ({"code": "c"}, PROMISING, False),
+        ({"code": "c"}, METADATA, True),
+        ({"error": "access_denied"}, PROMISING, False),
+        ({"error": "access_denied", "iss": "https://evil.example"}, METADATA, False),
+    ],
+    ids=str,
+)
+def test_an_answer_that_may_be_of_another_provider_is_not_used(
+    query: dict[str, str], metadata: Metadata, *, needs_iss: bool
+) -> None:
+    """Mix-up (RFC 9207, RFC 9700 section 4.4)."""
+    with pytest.raises(CallbackRefused, match="iss"):
+        come_back(query, metadata, needs_iss=needs_iss)
+
+
+def test_an_answer_at_the_address_of_another_provider_is_not_used() -> None:
+    with pytest.raises(CallbackRefused, match="address"):
+        come_back({"code": "c", "iss": ISSUER}, path="/.doorward/callback/other")
+
+
+def test_an_error_wins_over_a_code() -> None:
+    answered = come_back({"error": "access_denied", "code": "c", "error_description": "no"})
+    assert answered == Answered(error="access_denied", detail="no")
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"code": ""}, {"code": "c" * 5000}], ids=["none", "", "long"]
+)
+def test_an_answer_without_a_code_is_none(query: dict[str, str]) -> None:
+    with pytest.raises(CallbackRefused):
+        come_back(query)
+
+
+def test_a_provider_may_have_an_address_of_its_own_to_come_back_to() -> None:
+    own = Provider("corp", "Corp", ISSUER, "gateway", own_callback=True)
+    assert callback_path(PROVIDER) == "/.doorward/callback"
+    assert callback_path(own) == "/.doorward/callback/corp"

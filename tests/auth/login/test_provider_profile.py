@@ -1,0 +1,133 @@
+"""Whose session it becomes."""
+
+from typing import Any
+
+import pytest
+
+from auth.login.provider_profile import (
+    LARGEST_CLAIMS,
+    UnfitProfile,
+    default_claims,
+    merged_claims,
+    record_of,
+)
+from auth.session import SessionRecord
+from config.model import Provider
+
+ISSUER = "https://idp.example.com"
+CORP = Provider("corp", "Corp", ISSUER, "gateway", namespace="corp")
+CLAIMS: dict[str, Any] = {
+    "iss": ISSUER,
+    "aud": "gateway",
+    "exp": 1_790_000_300,
+    "iat": 1_790_000_000,
+    "nonce": "n",
+    "at_hash": "h",
+    "sub": "248289761001",
+    "sid": "s-1",
+}
+
+
+def record(provider: Provider = CORP, **claims: Any) -> SessionRecord:
+    return record_of(CLAIMS | claims, provider, created_at=100.0, expires_at=900.0)
+
+
+def of(issuer: str = ISSUER, **claims: str) -> Provider:
+    return Provider("corp", "Corp", issuer, "gateway", claims=claims)
+
+
+def test_the_subject_is_the_providers_own_name_within_its_namespace() -> None:
+    assert record(email="ada@example.com").subject == "corp:248289761001"
+    assert record(of()).subject == "248289761001"
+
+
+def test_times_and_what_was_done_come_along() -> None:
+    found = record(auth_time=50, amr=["pwd", "otp"], acr="mfa")
+    assert (found.created_at, found.expires_at, found.auth_time) == (100.0, 900.0, 50)
+    assert found.amr == ("pwd", "otp")
+    assert found.claims["acr"] == "mfa"
+    assert record().auth_time == 100.0
+
+
+def test_claims_of_the_protocol_are_not_kept() -> None:
+    assert set(record().claims) == {"iss", "sub", "sid"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "claims", "part", "value"),
+    [
+        (of(), {"roles": ["a"]}, "roles", ("a",)),
+        (of(), {"groups": ["a", "b"]}, "groups", ("a", "b")),
+        (of(), {"groups": "admins"}, "groups", ("admins",)),
+        (of(roles="groups"), {"groups": ["a"], "roles": ["b"]}, "roles", ("a",)),
+        (of(subject="employee.number"), {"employee": {"number": "7"}}, "subject", "7"),
+        (of(), {"name": "Ada"}, "name", "Ada"),
+        (of(), {"preferred_username": "ada"}, "name", "ada"),
+        (of(), {"nickname": "a"}, "name", "a"),
+        (of(), {"preferred_username": "a\nb"}, "name", ""),
+        (of(), {"preferred_username": 7}, "name", ""),
+        (of(name="display"), {"preferred_username": "ada"}, "name", ""),
+        (of(), {"email": "a@b.c", "email_verified": True}, "email", "a@b.c"),
+        (of(), {"email": "a@b.c", "email_verified": False}, "email", ""),
+        (of(), {"email": "a@b.c"}, "email", ""),
+        (of("https://accounts.google.com"), {"hd": "acme.com"}, "tenant", "acme.com"),
+        (of("https://login.microsoftonline.com/t/v2.0"), {"tid": "t"}, "tenant", "t"),
+        (of("https://k.example/realms/r"), {"realm_access": {"roles": ["a"]}}, "roles", ("a",)),
+        (of("https://gitlab.com"), {"groups_direct": ["g"]}, "groups", ("g",)),
+    ],
+    ids=str,
+)
+def test_claims_fill_the_identity(
+    provider: Provider, claims: dict[str, Any], part: str, value: object
+) -> None:
+    assert getattr(record(provider, **claims), part) == value
+
+
+def test_the_route_file_is_heard_before_what_is_known_of_a_provider() -> None:
+    keycloak = of("https://k.example/realms/r", roles="groups")
+    found = record(keycloak, realm_access={"roles": ["a"]}, groups=["b"])
+    assert found.roles == ("b",)
+
+
+@pytest.mark.parametrize(
+    "issuer", ["https://accounts.google.com.evil.example", "https://gitlab.co"]
+)
+def test_a_provider_is_known_by_its_whole_host(issuer: str) -> None:
+    assert default_claims(issuer) == {}
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"sub": None},
+        {"sub": 7},
+        {"sub": "a\r\nx-auth-roles: admin"},
+        {"roles": {"admin": True}},
+        {"roles": ["a", 7]},
+        {"groups": [["a"]]},
+        {"name": "a\nb"},
+        {"email": "a@evil@corp.com", "email_verified": True},
+        {"big": "x" * LARGEST_CLAIMS},
+    ],
+    ids=lambda claims: str(claims)[:40],
+)
+def test_claims_that_are_unfit_make_no_session(claims: dict[str, Any]) -> None:
+    with pytest.raises(UnfitProfile):
+        record(**claims)
+
+
+def test_the_signed_claim_wins_and_the_sign_in_itself_is_only_believed_when_signed() -> None:
+    userinfo = {
+        "sub": "ada",
+        "name": "A",
+        "roles": ["r"],
+        "iss": "x",
+        "sid": "x",
+        "acr": "x",
+        "amr": ["mfa"],
+        "auth_time": 1,
+        "exp": 1,
+        "nonce": "x",
+    }
+    merged = merged_claims({"sub": "ada", "name": "Ada", "iss": ISSUER}, userinfo)
+    assert merged == {"sub": "ada", "name": "Ada", "roles": ["r"], "iss": ISSUER}
