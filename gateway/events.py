@@ -9,11 +9,11 @@ class ExchangeFinished(msgspec.Struct):
     """One request and its answer are over, however they ended.
 
     Filled while the exchange runs; observers read it once, when it is done. Times are seconds on
-    the clock of `time.time` (`started_at`) and a monotonic one (`duration`).
+    the clock of `time.time` (`started_at`) and a monotonic one (`duration`). In the order of the
+    access log's keys.
     """
 
     started_at: float
-    duration: float = 0.0
     request_id: str = ""
     method: str = ""
     host: str = ""
@@ -21,6 +21,7 @@ class ExchangeFinished(msgspec.Struct):
     """The canonical path, never the query."""
     status: int = 0
     """As sent to the client; 0 when nothing could be sent."""
+    duration: float = 0.0
     route: str = ""
     upstream: str = ""
     subject: str = ""

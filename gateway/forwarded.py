@@ -119,6 +119,8 @@ def continued_trace(head: RequestHead) -> str:
 
     W3C Trace Context: version 00, lower-case hex, no id of zeros; several fields are none.
     """
+    if "traceparent" not in head.section.by_name:
+        return ""
     value = head.field("traceparent")
     return value if _TRACEPARENT.fullmatch(value) else ""
 

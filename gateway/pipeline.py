@@ -107,8 +107,14 @@ def is_allowed(snapshot: "Snapshot", head: RequestHead, identity: Identity) -> b
 
 def match(snapshot: "Snapshot", head: RequestHead) -> MatchResult:
     """Return what the route table says; the gateway's own paths are nobody's route."""
+    # The same head may come again; what a generation said of it is kept with it.
+    known: tuple[Snapshot, MatchResult] | None = head.__dict__.get("matched")
+    if known is not None and known[0] is snapshot:
+        return known[1]
     path = head.target.path
-    return NO_ROUTE if is_own(path) else snapshot.table.match(head.host, path, head.method)
+    found = NO_ROUTE if is_own(path) else snapshot.table.match(head.host, path, head.method)
+    head.__dict__["matched"] = (snapshot, found)
+    return found
 
 
 def credentials_in(section: FieldSection, snapshot: "Snapshot") -> Credentials | Rejected:

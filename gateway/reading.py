@@ -138,27 +138,31 @@ class HeadReader:
     """Reads the heads of one connection, whose *scheme* is given.
 
     Clients repeat themselves: from one request to the next the request line changes, and the fields
-    are the same bytes. Their reading is remembered, so that only the request line is read anew. The
-    same bytes have the same meaning, so the result is that of `read_request_head`. What is
-    remembered holds a cookie, so it lives no longer than the connection, and not while that idles.
+    are the same bytes; who polls sends all of it again. The last reading is remembered, so that at
+    most the request line is read anew. The same bytes have the same meaning, so the result is that
+    of `read_request_head`. What is remembered holds a cookie, so it lives no longer than the
+    connection, and not while that idles.
     """
 
     __slots__ = ("_remembered", "_scheme")
 
     def __init__(self, scheme: str) -> None:
         self._scheme = scheme
-        self._remembered: tuple[bytes, RequestHead] | None = None
+        self._remembered: tuple[bytes, bytes, RequestHead] | None = None
+        """The fields' bytes; the whole head's, if its line was plain; what they say."""
 
     def read(
         self, head: bytes, limits: Limits, *, allow_encoded_slash: bool = False
     ) -> RequestHead:
         """Return what *head* says; see `read_request_head`."""
         remembered = self._remembered
-        if remembered is not None and head.endswith(remembered[0]) and len(head) <= limits.head:
-            line = head[: -len(remembered[0])]
+        if remembered is not None and len(head) <= limits.head and head.endswith(remembered[0]):
+            octets, last, before = remembered
+            if head == last:
+                return before
+            line = head[: -len(octets)]
             plain = _PLAIN_LINE.fullmatch(line.decode("latin-1"))
             if plain is not None and len(line) <= MAX_REQUEST_LINE and plain[1] in _METHODS:
-                before = remembered[1]
                 method, path, query = plain.groups()
                 again = RequestHead(
                     method,
@@ -170,6 +174,7 @@ class HeadReader:
                     before.keep_alive,
                 )
                 again.__dict__["section"] = before.section
+                self._remembered = (octets, head, again)
                 return again
         result = read_request_head(
             head, scheme=self._scheme, limits=limits, allow_encoded_slash=allow_encoded_slash
@@ -177,7 +182,8 @@ class HeadReader:
         if result.version == (1, 1) and _NOT_PLAIN.isdisjoint(result.by_name):
             # From the line end before the first field on: no request line can hold that.
             octets = head[head.find(b"\r\n", 2) :]
-            self._remembered = (octets, result) if len(octets) <= _MOST_REMEMBERED else None
+            small = len(octets) <= _MOST_REMEMBERED
+            self._remembered = (octets, b"", result) if small else None
         return result
 
     def forget(self) -> None:

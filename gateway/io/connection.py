@@ -216,11 +216,12 @@ class ClientConnection(RequestHandler):
                 break
             data, seen = rest, 0
         self._pumping = False
-        self._close_if_done()
+        if self._half_closed:
+            self._close_if_done()
 
     def _close_if_done(self) -> None:
         """Close a connection whose client will ask no more and has got all its answers."""
-        if self._half_closed and self.exchange is None and not self._pumping:
+        if self.exchange is None and not self._pumping:
             self.close_idle()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
@@ -414,8 +415,10 @@ class ClientConnection(RequestHandler):
                 self.transport.close()
             return
         self.deadline = self._loop.time() + self.serving.limits.idle_timeout
-        self._next_request()
-        self._close_if_done()
+        if self._pending:
+            self._next_request()
+        if self._half_closed:
+            self._close_if_done()
 
     def _next_request(self) -> None:
         """Go on with what has been put aside, once the client has taken what it asked for before.

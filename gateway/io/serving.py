@@ -128,7 +128,7 @@ class Serving:
     def begin(self, connection: "ClientConnection", head: RequestHead) -> Exchange:
         """Return the exchange for *head*."""
         generation = self.generation
-        event = ExchangeFinished(time(), 0.0, "", head.method, head.host, head.target.path)
+        event = ExchangeFinished(time(), "", head.method, head.host, head.target.path)
         event.generation = generation.state.snapshot.generation
         event.remote = connection.remote
         exchange = Exchange(connection, head, event, generation=generation, keeper=self)

@@ -224,3 +224,14 @@ def test_only_an_allow_type_checks_as_a_permit(tmp_path: Path) -> None:
     allowed_line, *others = range(first, first + len(verdicts))
     assert refused == set(others), result.stdout + result.stderr
     assert allowed_line not in refused
+
+
+def test_a_head_that_comes_again_is_matched_by_the_table_of_its_generation() -> None:
+    again = head("GET", "/a")
+    for name in ("one", "two"):
+        route = f"  - {{id: {name}, match: {{path: /a}}, upstream: notes, access: public}}\n"
+        snapshot = snapshot_of(f"{ROUTES.partition('routes:')[0]}routes:\n{route}")
+        for _ in range(2):
+            outcome = decide_at_once(snapshot, again, Known(ABSENT), 0.0)
+            assert isinstance(outcome, Outcome)
+            assert outcome.route == name

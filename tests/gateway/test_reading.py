@@ -497,6 +497,7 @@ def test_the_same_fields_make_the_same_section_until_they_are_forgotten() -> Non
     one = reader.read(f"GET /1 HTTP/1.1\r\n{HOST}\r\n".encode(), LIMITS)
     two = reader.read(f"POST /2?q HTTP/1.1\r\n{HOST}\r\n".encode(), LIMITS)
     assert (two.method, two.target, two.section) == ("POST", Target("/2", "q", True), one.section)
+    assert reader.read(f"POST /2?q HTTP/1.1\r\n{HOST}\r\n".encode(), LIMITS) is two
     other = reader.read(f"GET /1 HTTP/1.1\r\n{HOST}A: b\r\n\r\n".encode(), LIMITS)
     assert other.section is not one.section
     assert other.by_name["a"] == ("b",)
