@@ -135,13 +135,13 @@ class Barrier:
         self, waiting: _Round, workers: dict[bytes, bytes], age: float, *, executed_at: float
     ) -> dict[bytes, bytes]:
         """Wait for everybody, or their leases' end; return the workers that stayed silent."""
-        longest = max([self._lease, *(_lease_in(value) for value in workers.values())]) + MARGIN
+        longest = max([self._lease, *map(self._lease_in, workers.values())]) + MARGIN
         uncertain = max(longest - age, self.uncertain_until - executed_at)
         until = executed_at + min(uncertain, longest)
         if until > boottime():  # a registry that may lack somebody: wait in full
             await asyncio.sleep(until - boottime())
         while silent := {n: v for n, v in workers.items() if n not in waiting.acknowledged}:
-            until = executed_at + max(map(_lease_in, silent.values())) + MARGIN
+            until = executed_at + max(map(self._lease_in, silent.values())) + MARGIN
             if boottime() >= until:
                 return silent
             waiting.news.clear()
@@ -150,17 +150,16 @@ class Barrier:
                     await waiting.news.wait()
         return {}
 
+    def _lease_in(self, value: bytes) -> float:
+        """Return the seconds in a registry value `<beat> <lease ms>`; ours if it has none."""
+        lease = value.partition(b" ")[2]
+        return int(lease) / 1000 if lease.isdigit() else self._lease
+
     def _forget(self, silent: dict[bytes, bytes]) -> None:
         pairs = [part for item in silent.items() for part in item]
         if self._link.connection is not None:
             with contextlib.suppress(StoreLost):
                 self._link.connection.send(("EVAL", FORGET, 1, WORKERS_KEY, *pairs), lambda _: None)
-
-
-def _lease_in(value: bytes) -> float:
-    """Return the lease in seconds from a registry value `<beat> <lease ms>`."""
-    lease = value.partition(b" ")[2]
-    return int(lease) / 1000 if lease.isdigit() else 0.0
 
 
 async def call_twice(
