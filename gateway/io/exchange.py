@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that may be sent again (RFC 9110 9.2.2; PUT and DELETE are left to the client)."""
 
-ENDED_SESSION_SECONDS = 0.5
+ENDED_SESSION_SECONDS = 0.25
 """How long an answer that begins after its session ended may take."""
 
 _LONGEST_TIMER = 3600.0

@@ -70,6 +70,15 @@ def _payload_size(header: bytes) -> int:
     return length
 
 
+def _ends_with_close_frame(data: bytes) -> bool:
+    """Tell whether *data* ends like a client's answer to our close frame (RFC 6455 5.5.1).
+
+    A client masks its frames: two bytes of header, four of mask, two of status. Something else that
+    looks the same does no harm: the connection is at its end in any case.
+    """
+    return data[-8:-6] == b"\x88\x82"
+
+
 class Tunnel:
     """The two sides of an upgraded connection."""
 
@@ -84,6 +93,8 @@ class Tunnel:
     def from_client(self, data: bytes) -> int:
         """Pass *data* on; return how many bytes went."""
         if self._closing:
+            if _ends_with_close_frame(data):
+                self._client.close()
             return 0
         self._upstream.write(data)
         return len(data)

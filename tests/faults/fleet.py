@@ -341,6 +341,7 @@ class Wrecker:
         self._fleet = fleet
         self._random = random.Random(seed)
         self._workers: list[int] = []
+        self._store_is_hurt = asyncio.Lock()
 
     async def run(self, faults: Sequence[str]) -> None:
         """Cause *faults*, one after another, some at once."""
@@ -370,7 +371,8 @@ class Wrecker:
         await self._stop(self._random.choice(self._workers))
 
     async def stop_store(self) -> None:
-        await self._stop(self._fleet.store.pid)
+        async with self._store_is_hurt:
+            await self._stop(self._fleet.store.pid)
 
     async def _stop(self, process: int) -> None:
         os.kill(process, signal.SIGSTOP)
@@ -386,10 +388,11 @@ class Wrecker:
 
     async def kill_store(self) -> None:
         """The server dies and starts again on what it had written."""
-        os.kill(self._fleet.store.pid, signal.SIGKILL)
-        await asyncio.sleep(self._random.choice((0.0, LEASE)))
-        # On this thread: the kernel ends the server with the thread that started it.
-        self._fleet.store.start()
+        async with self._store_is_hurt:
+            os.kill(self._fleet.store.pid, signal.SIGKILL)
+            await asyncio.sleep(self._random.choice((0.05, LEASE)))
+            # On this thread: the kernel ends the server with the thread that started it.
+            self._fleet.store.start()
 
     async def kill_connections(self) -> None:
         kind = self._random.choice(("pubsub", "normal"))

@@ -83,6 +83,23 @@ async def test_an_upload_is_cut_when_its_session_expires(monkeypatch: pytest.Mon
         assert running.events[-1].error == "session_expired"
 
 
+async def test_a_stream_that_has_ended_is_watched_no_more() -> None:
+    streaming = Streaming()
+    async with (
+        upstream(streaming) as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        cookie = running.sessions.sign_in("u1")
+        (client,) = await streams_of(running, with_cookie(b"/private/x", cookie))
+        (exchange,) = running.server._serving.exchanges
+        assert exchange._expiry is not None
+        assert not exchange._expiry.cancelled()
+        streaming.end = True
+        streaming.more.set()
+        await client.reader.readuntil(b"0\r\n\r\n")
+        assert exchange._expiry.cancelled()
+
+
 async def test_a_short_answer_leaves_no_timer_behind() -> None:
     async with (
         upstream() as backend,

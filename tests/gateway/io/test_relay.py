@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from auth.session import digest
 from config.model import Upstream
-from gateway.io.relay import FrameBoundaries
+from gateway.io.relay import CLOSING_SECONDS, FrameBoundaries
 from tests.gateway.io.harness import (
     ALL,
     OK,
@@ -199,6 +199,18 @@ async def test_a_websocket_of_an_ended_session_gets_a_close_frame_and_is_gone() 
             await alive.send("still here")
             assert await alive.recv() == "still here"
         assert any(event.error == "session_ended" for event in running.events)
+
+
+@pytest.mark.wire
+async def test_a_client_that_answers_the_close_frame_is_not_kept_waiting() -> None:
+    """RFC 6455 7.1.1: the server closes first; `recv` of a client returns only then."""
+    async with echoing() as running:
+        cookie = running.sessions.sign_in("u1")
+        url = f"ws://127.0.0.1:{running.port}/private/ws"
+        async with connect(url, additional_headers={"Cookie": f"doorward={cookie}"}) as ended:
+            running.server.close_sessions({digest(cookie)})
+            with pytest.raises(ConnectionClosed):
+                await asyncio.wait_for(ended.recv(), CLOSING_SECONDS / 2)
 
 
 @pytest.mark.wire
