@@ -190,11 +190,12 @@ def answer_bad_request(
 
 
 def answer_unauthenticated(
-    *, login: Login, head: RequestHead, request_id: str, presented: bool = False
+    *, login: Login, head: RequestHead, request_id: str, presented: bool = False, pages: bool = True
 ) -> Answer:
     """Return 401 with the ways to authenticate (RFC 9110 11.6.1), and never which check failed.
 
-    *presented* says that there was a bearer token, and that it was no good (RFC 6750 3.1).
+    *presented* says that there was a bearer token, and that it was no good (RFC 6750 3.1). Without
+    *pages* it is a problem for programs, whatever *head* accepts.
     """
     error = ', error="invalid_token"' if presented else ""
     fields = (
@@ -203,7 +204,8 @@ def answer_unauthenticated(
     )
     link = Link(login.url, "Sign in")
     more = {"login_url": login.url}
-    return _answer(UNAUTHENTICATED, head, request_id, fields=fields, more=more, links=(link,))
+    shown_to = head if pages else None
+    return _answer(UNAUTHENTICATED, shown_to, request_id, fields=fields, more=more, links=(link,))
 
 
 def answer_forbidden(
@@ -263,7 +265,7 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
         return login_redirect(head, login=login, origins=origins, client=client)
     presented = verdict.reason.startswith("token_")
     return answer_unauthenticated(
-        login=login, head=head, request_id=request_id, presented=presented
+        login=login, head=head, request_id=request_id, presented=presented, pages=False
     )
 
 

@@ -123,7 +123,10 @@ def test_a_route_may_settle_how_it_challenges(
     unauthenticated: Literal["auto", "redirect", "401"], method: str, accept: str, status: int
 ) -> None:
     request = head(method, Accept=accept)
-    assert answer(NOBODY, request, unauthenticated=unauthenticated).status == status
+    given = answer(NOBODY, request, unauthenticated=unauthenticated)
+    assert given.status == status
+    if status == 401:  # contract section 4: a problem, whatever the client accepts
+        assert ("Content-Type", "application/problem+json") in given.fields
 
 
 RETURNS = [
