@@ -8,6 +8,7 @@ how each family is exposed; `docs/metrics.md` is checked against it.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -27,6 +28,9 @@ DURATION_BOUNDS = (
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 """Upper bounds in seconds: from a small answer next door to the default response timeout."""
+
+_BUCKETS = len(DURATION_BOUNDS) + 1
+_SUM, _BYTES_IN, _BYTES_OUT = range(_BUCKETS, _BUCKETS + 3)
 
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Upper bounds in seconds, as `auth.io.reader.Lag` has them; the default lease is 500 ms."""
@@ -106,54 +110,45 @@ class Counters:
     """The hot side: an observer of exchanges."""
 
     def __init__(self) -> None:
-        self._requests: dict[tuple[str, int, str], int] = {}
-        self._reasons: dict[str, int] = {}
+        self._counted: dict[tuple[str, str, int, str, str], list[float]] = {}
+        """By route, upstream, status class, decision and reason: the buckets of the durations (the
+        last has no bound), then their sum, bytes in, bytes out."""
         self._errors: dict[tuple[str, str], int] = {}
-        self._durations: dict[str, list[float]] = {}
-        self._bytes_in = 0
-        self._bytes_out = 0
 
     def __call__(self, event: ExchangeFinished) -> None:
         """Count *event*."""
-        status_class = event.status // 100
-        requests = self._requests
-        request = (event.route, status_class, event.decision)
-        requests[request] = requests.get(request, 0) + 1
-        reasons = self._reasons
-        reasons[event.reason] = reasons.get(event.reason, 0) + 1
-        self._bytes_in += event.bytes_in
-        self._bytes_out += event.bytes_out
-        # An upgraded connection lasts for hours and would say nothing about requests.
-        if status_class != 1:
-            durations = self._durations.get(event.upstream)
-            if durations is None:
-                durations = self._durations[event.upstream] = [0.0] * (len(DURATION_BOUNDS) + 2)
-            durations[bisect_left(DURATION_BOUNDS, event.duration)] += 1
-            durations[-1] += event.duration
+        duration = event.duration
+        kind = (event.route, event.upstream, event.status // 100, event.decision, event.reason)
+        counts = self._counted.get(kind)
+        if counts is None:
+            counts = self._counted[kind] = [0.0] * (_BUCKETS + 3)
+        counts[bisect_left(DURATION_BOUNDS, duration)] += 1
+        counts[_SUM] += duration
+        counts[_BYTES_IN] += event.bytes_in
+        counts[_BYTES_OUT] += event.bytes_out
         if event.error and event.upstream:
             error = (event.upstream, event.error)
             self._errors[error] = self._errors.get(error, 0) + 1
 
     def measurement(self) -> Measurement:
         """Return what has been counted so far."""
-        numbers: dict[str, float] = {
-            "request_bytes": self._bytes_in,
-            "response_bytes": self._bytes_out,
-        }
-        for (route, status_class, decision), count in self._requests.items():
-            numbers[key("requests", route, f"{status_class}xx", decision)] = count
-        for reason, count in self._reasons.items():
+        numbers = defaultdict[str, float](float, request_bytes=0.0, response_bytes=0.0)
+        durations: dict[str, list[float]] = {}
+        for (route, upstream, status_class, decision, reason), counts in self._counted.items():
+            count = sum(counts[:_BUCKETS])
+            numbers[key("requests", route, f"{status_class}xx", decision)] += count
             if reason:
-                numbers[key("decisions", reason)] = count
-        for (upstream, error), count in self._errors.items():
-            numbers[key("upstream_errors", upstream, error)] = count
-        return Measurement(
-            numbers,
-            {
-                key("request_duration_seconds", upstream): list(durations)
-                for upstream, durations in self._durations.items()
-            },
-        )
+                numbers[key("decisions", reason)] += count
+            numbers["request_bytes"] += counts[_BYTES_IN]
+            numbers["response_bytes"] += counts[_BYTES_OUT]
+            # An upgraded connection lasts for hours and would say nothing about requests.
+            if status_class != 1:
+                name = key("request_duration_seconds", upstream)
+                before = durations.get(name, [0.0] * (_BUCKETS + 1))
+                durations[name] = [a + b for a, b in zip(before, counts, strict=False)]
+        for (upstream, error), errors in self._errors.items():
+            numbers[key("upstream_errors", upstream, error)] = errors
+        return Measurement(dict(numbers), durations)
 
 
 _STORE_NUMBERS = {

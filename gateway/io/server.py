@@ -34,6 +34,9 @@ __all__ = ["GatewayServer", "ServerState"]
 
 SWEEP_SECONDS = 1.0
 
+FORGET_SECONDS = 3.0
+"""How long an idle connection remembers what its client said last."""
+
 CONTENT_SECONDS = 30.0
 """How long the content of a request may come without `CONTENT_BYTES` of progress."""
 
@@ -244,6 +247,9 @@ class GatewayServer:
 
     def _sweep_idle(self, connection: ClientConnection, now: float) -> None:
         if now < connection.deadline:
+            idle_timeout = self._serving.limits.idle_timeout
+            if connection.deadline - now < idle_timeout - FORGET_SECONDS:
+                connection.forget_fields()
             return
         if connection.reads_head:
             connection.refuse(BadRequest(408, "The request head did not come in time."))

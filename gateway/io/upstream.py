@@ -335,9 +335,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _fail_cut_off(self, requester: Requester) -> None:
         unanswered = not self.answered
         reason = (
-            Reason.UPSTREAM_UNREACHABLE
-            if self._reading is _HEAD
-            else Reason.UPSTREAM_TRUNCATED
+            Reason.UPSTREAM_UNREACHABLE if self._reading is _HEAD else Reason.UPSTREAM_TRUNCATED
         )
         self.abort()
         requester.upstream_failed(reason, unanswered=unanswered)

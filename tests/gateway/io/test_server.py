@@ -8,7 +8,7 @@ import pytest
 from auth.session import digest
 from config.model import AccessRule
 from gateway.io.connection import GOODBYE_SECONDS
-from gateway.io.server import ServerState
+from gateway.io.server import FORGET_SECONDS, ServerState
 from gateway.io.tls import Certificates
 from tests.gateway.io.harness import (
     ALL,
@@ -419,3 +419,20 @@ async def test_an_observer_that_fails_harms_no_request() -> None:
 
         assert (await running.ask(GET)).status == 200
         assert (await running.ask(GET)).status == 200
+
+
+async def test_an_idle_connection_forgets_the_cookie_that_its_client_sent() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        client = await running.connect()
+        await client.send(with_cookie(b"/", "secret-of-the-client"))
+        await client.reader.readuntil(b"\r\n\r\n")
+        (connection,) = running.server._serving.connections
+        now = asyncio.get_running_loop().time()
+
+        running.server.sweep(now)
+        assert b"secret-of-the-client" in repr(connection._heads._remembered).encode()
+        running.server.sweep(now + FORGET_SECONDS + 1)
+        assert connection._heads._remembered is None
