@@ -28,6 +28,8 @@ from auth.revocation import (
     ALL_SESSIONS,
     Epoch,
     TokenRef,
+    bucket_key,
+    bucket_of,
     ended_key,
     epoch_key,
     epoch_name,
@@ -282,12 +284,37 @@ class TokenFlight(Flight):
     ) -> None:
         super().__init__(reading, token.name, connection_of)
         self._token = token
+        self._buckets = tuple(dict.fromkeys((bucket_of(token.name), bucket_of(token.epoch))))
         self._revoked = False
 
     def _read(self) -> None:
         key = revoked_key(self._name)
         self._ask(key, ("GET", key), self._put, _BYTES)
         self._ask_epoch(self._token.epoch)
+        if self._connection_of(key).tracking:
+            for bucket in self._buckets:
+                if bucket not in self._reading.cache.clean:
+                    self._ask_bucket(bucket)
+
+    def _ask_bucket(self, bucket: str) -> None:
+        """Read a mark, under a ticket of its own."""
+        self._reading.cache.flights[bucket] = self
+        key = bucket_key(bucket)
+        self._ask(key, ("GET", key), partial(self._put_bucket, bucket), _BYTES)
+
+    def _put_bucket(self, bucket: str, reply: Reply) -> None:
+        cache = self._reading.cache
+        if cache.flights.get(bucket) is self:
+            del cache.flights[bucket]
+            if reply is None:
+                cache.clean.add(bucket)
+
+    def _fail(self, error: Exception) -> None:
+        flights = self._reading.cache.flights
+        for bucket in self._buckets:
+            if flights.get(bucket) is self:
+                del flights[bucket]
+        super()._fail(error)
 
     def _put(self, reply: Reply) -> None:
         self._revoked = reply is not None

@@ -35,7 +35,15 @@ from auth.io.link import PATIENCE, Link
 from auth.io.scripts import BEAT
 from auth.io.session_cache import LastRecords, SessionCache, Verdict
 from auth.ports import AuthUnavailable, OnFound
-from auth.revocation import ALL_SESSIONS, WORKERS_KEY, TokenRef, parse_epoch, read_key
+from auth.revocation import (
+    ALL_SESSIONS,
+    NO_EPOCH,
+    WORKERS_KEY,
+    TokenRef,
+    bucket_of,
+    parse_epoch,
+    read_key,
+)
 from auth.session import SessionRecord
 from config.model import SessionSettings
 
@@ -184,12 +192,27 @@ class Reader:
 
     def peek_revoked(self, token: TokenRef) -> bool | None:
         """Return whether *token* is revoked if that is known for sure, else None."""
-        entry = self.cache.live(self.cache.tokens, token.name, self.clock())
-        if entry is None:
-            return True if token.name in self.endings else None
-        assert isinstance(entry.verdict, bool)
-        self._hits += 1
-        return entry.verdict
+        now = self.clock()
+        entry = self.cache.live(self.cache.tokens, token.name, now)
+        if entry is not None:
+            assert isinstance(entry.verdict, bool)
+            self._hits += 1
+            return entry.verdict
+        if token.name in self.endings:
+            return True
+        if now < self.cache.lease_until and self._is_clean(token):
+            self._hits += 1
+            return False
+        return None
+
+    def _is_clean(self, token: TokenRef) -> bool:
+        """Tell whether nothing at all is revoked that could be *token* or its subject's."""
+        clean = self.cache.clean
+        return (
+            bucket_of(token.name) in clean
+            and bucket_of(token.epoch) in clean
+            and not self.endings.epoch_of(token.epoch, NO_EPOCH).covers(token.issued_at, "")
+        )
 
     async def is_revoked(self, token: TokenRef, *, serve_cached: float = 0.0) -> bool:
         """Return whether *token* is revoked, as fresh as the call."""
@@ -200,9 +223,12 @@ class Reader:
             verdict = await self._read(token.name, partial(TokenFlight, self, token))
         except AuthUnavailable:
             entry = self.cache.tokens.get(token.name)
-            if entry is None or self.clock() - self.fresh_as_of > serve_cached:
+            if self.clock() - self.fresh_as_of > serve_cached:
                 raise
-            verdict = entry.verdict
+            if entry is None and not self._is_clean(token):
+                raise
+            self.counters["served_cached"] += 1
+            verdict = entry.verdict if entry is not None else False
         return verdict is not False or token.name in self.endings
 
     async def _read(
@@ -369,6 +395,8 @@ class Reader:
             self.counters["invalidations"] += 1
             if kind == "epoch":
                 self._doubt(*self.cache.drop_epoch(name))
+            elif kind == "bucket":
+                self.cache.drop_bucket(name)
             elif kind == "name" and self.cache.drop(name):
                 self._doubt(name)
 

@@ -94,6 +94,15 @@ redis.call('PEXPIRE', KEYS[1], string.format('%.0f', idle))
 return idle
 """
 
+MARK = """
+-- KEYS: bucket. ARGV: ms for which something in it is revoked. Never shortens what stands there.
+local left = redis.call('PTTL', KEYS[1])
+if left ~= -1 and left < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[1], '1', 'PX', string.format('%.0f', ARGV[1]))
+end
+return 1
+"""
+
 EPOCH = """
 -- KEYS: epoch. ARGV: now ms, session to keep, seconds to live. An epoch never goes back.
 local at = tonumber(ARGV[1])

@@ -60,6 +60,8 @@ class SessionCache:
         self.absences: OrderedDict[str, Entry] = OrderedDict()
         self.tokens: OrderedDict[str, Entry] = OrderedDict()
         self.epochs: dict[str, Epoch] = {}
+        self.clean: set[str] = set()
+        """Buckets in which nothing is revoked; known by the same rules as a verdict."""
         self.flights: dict[str, object] = {}
         self.evictions = 0
         self._dependents: dict[str, set[str]] = {}
@@ -130,8 +132,14 @@ class SessionCache:
         self.epochs.pop(epoch, None)
         return [name for name in tuple(self._dependents.get(epoch, ())) if self.drop(name)]
 
+    def drop_bucket(self, bucket: str) -> None:
+        """Something in *bucket* was revoked, or may be."""
+        self.flights.pop(bucket, None)
+        self.clean.discard(bucket)
+
     def clear(self) -> None:
         """Nothing is known any more; no flight under way may be kept."""
+        self.clean.clear()
         for each in (self.sessions, self.absences, self.tokens, self.epochs):
             each.clear()
         self.flights.clear()

@@ -24,7 +24,7 @@ from auth.io.link import Link
 from auth.io.locating import close_client, command_client, open_primary
 from auth.io.reader import OnEnded, Reader
 from auth.io.records import read_records, records_of, scan_digests
-from auth.io.scripts import CREATE, END, EPOCH, TOUCH
+from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH
 from auth.ports import AuthUnavailable, Ended, SessionSummary
 from auth.revocation import (
     ALL_SESSIONS,
@@ -33,6 +33,8 @@ from auth.revocation import (
     LONGEST_SESSION,
     WORKERS_KEY,
     Epoch,
+    bucket_key,
+    bucket_of,
     ended_key,
     epoch_key,
     epoch_name,
@@ -50,6 +52,8 @@ from config.model import SessionSettings
 _UNKNOWN_FOR = 60.0
 # Verifiers allow a token's clock to be off; its revocation must not end before they all refuse it.
 _TOKEN_LEEWAY = 300.0
+# Milliseconds; more than lies between the writing of a mark and of what it stands for.
+_MARK_LONGER = 60_000
 _BEATS_PER_LEASE = 5
 _PAGE = 500
 
@@ -155,8 +159,10 @@ class RedisSessionStore:
             milliseconds = max(1, min(int(seconds), LONGEST_SESSION) * 1000)
             connection.send(("DEL", session_key(name)), _ignore)
             connection.send(("SET", ended_key(name), "replayed", "PX", milliseconds), _ignore)
+            connection.send(_mark(name, milliseconds), _ignore)
             connection.send(("SET", revoked_key(name), "replayed", "PX", milliseconds), _ignore)
         for name, epoch in epochs.items():
+            connection.send(_mark(name, LONGEST_SESSION * 1000), _ignore)
             connection.send(
                 ("EVAL", EPOCH, 1, epoch_key(name), epoch.at, epoch.keep, LONGEST_SESSION), _ignore
             )
@@ -266,6 +272,7 @@ class RedisSessionStore:
         name, live_for = token_name(issuer, jti), expires_at - self.wall() + _TOKEN_LEEWAY
         if live_for <= 0:
             return Ended(0, 0, 0, 0.0)
+        await self._mark(name, live_for)
         await self._call_all([("SET", revoked_key(name), reason, "PX", round(live_for * 1000))])
         return await self._broadcast(started, 1, {name: live_for}, {})
 
@@ -276,8 +283,13 @@ class RedisSessionStore:
         del reason  # an epoch has no room for one; the caller's log has it
         started = boottime()
         name = epoch_name(issuer, subject)
+        await self._mark(name, LONGEST_SESSION)
         epoch = await self._set_epoch(name, "")
         return await self._broadcast(started, 1, {}, {name: epoch.encode()})
+
+    async def _mark(self, name: str, seconds: float) -> None:
+        """Say that something is revoked in the bucket of *name*; always before it is."""
+        await self._call_all([_mark(name, round(seconds * 1000))])
 
     async def _set_epoch(self, name: str, keep: str) -> Epoch:
         now = milliseconds(self.wall())
@@ -363,6 +375,11 @@ async def _identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
         raise AuthUnavailable("the server is a replica: the store needs its primary")
     identity = (fields.get(b"run_id", b""), fields.get(b"master_replid", b""))
     return identity, int(fields.get(b"uptime_in_seconds", b"0"))
+
+
+def _mark(name: str, milliseconds: int) -> Command:
+    """Return what marks the bucket of *name*; the mark lives longer than what it stands for."""
+    return ("EVAL", MARK, 1, bucket_key(bucket_of(name)), milliseconds + _MARK_LONGER)
 
 
 def _ignore(reply: Reply) -> None:

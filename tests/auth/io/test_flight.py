@@ -17,6 +17,8 @@ from auth.revocation import (
     ALL_SESSIONS,
     NO_EPOCH,
     Epoch,
+    bucket_key,
+    bucket_of,
     ended_key,
     epoch_key,
     epoch_name,
@@ -40,6 +42,9 @@ SETTINGS = SessionSettings(
 TOKEN = token_ref(
     issuer="https://idp", subject="u1", jti="j1", issued_at=900.0, expires_at=WALL + 60
 )
+
+
+BUCKETS = (bucket_of(TOKEN.name), bucket_of(TOKEN.epoch))
 
 
 def record(**fields: Any) -> bytes:
@@ -360,9 +365,9 @@ async def test_whether_a_token_is_revoked(
     flight = bench.token()
     verdict = flight.wait()
     flight.start()
-    asked = [[b"GET", revoked_key(TOKEN.name).encode()], [b"GET", epoch_key(TOKEN.epoch).encode()]]
-    assert await bench.store.commands() == asked
-    bench.store.answer(*replies)
+    keys = (revoked_key(TOKEN.name), epoch_key(TOKEN.epoch), *map(bucket_key, BUCKETS))
+    assert await bench.store.commands() == [[b"GET", key.encode()] for key in keys]
+    bench.store.answer(*replies, b"1", b"1")
     assert told(verdict) is revoked
     assert bench.kept() == {"tokens": revoked}
 
@@ -370,7 +375,7 @@ async def test_whether_a_token_is_revoked(
 async def test_a_revoked_token_is_remembered_until_it_expires(bench: Bench) -> None:
     flight = bench.token()
     flight.start()
-    bench.store.answer(b"revoked", None)
+    bench.store.answer(b"revoked", None, b"1", None)
     bench.reader.endings.expire(CLOCK + 59)
     assert TOKEN.name in bench.reader.endings
     bench.reader.endings.expire(CLOCK + 60)
@@ -384,6 +389,33 @@ async def test_a_token_whose_subject_is_revoked_under_way_is_not_kept_as_good(
     verdict = flight.wait()
     flight.start()
     bench.store.push(b"invalidate", [revoked_key(TOKEN.name).encode()])
-    bench.store.answer(None, None)
+    bench.store.answer(None, None, b"1", b"1")
     assert told(verdict) is False  # it asked before
     assert bench.kept() == {}
+
+
+@pytest.mark.parametrize(
+    ("marks", "clean"),
+    [((None, None), {0, 1}), ((b"1", None), {1}), ((None, b"1"), {0}), ((b"1", b"1"), set())],
+    ids=["neither", "its own", "its subject's", "both"],
+)
+async def test_a_bucket_without_a_mark_is_clean(
+    bench: Bench, marks: tuple[object, ...], clean: set[int]
+) -> None:
+    bench.token().start()
+    bench.store.answer(None, None, *marks)
+    assert bench.cache.clean == {BUCKETS[number] for number in clean}
+    assert not bench.cache.flights
+
+
+async def test_a_bucket_that_is_marked_under_way_is_not_clean(bench: Bench) -> None:
+    bench.token().start()
+    bench.store.push(b"invalidate", [bucket_key(BUCKETS[0]).encode()])
+    bench.store.answer(None, None, None, None)
+    assert bench.cache.clean == {BUCKETS[1]}
+
+
+async def test_marks_are_not_asked_for_where_they_could_not_be_trusted(bench: Bench) -> None:
+    bench.store.connection.tracking = False
+    bench.token().start()
+    assert len(await bench.store.commands()) == 2
