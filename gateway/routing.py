@@ -184,7 +184,7 @@ class RouteTable:
                     return Matched(route, _NO_PARAMS)
                 return Matched(route, {name: segments[at] for at, name in route.params})
         if not refusing:
-            return NO_ROUTE
+            return ENCODED_SLASH if _SLASH in path else NO_ROUTE
         return MethodNotAllowed(
             tuple(sorted({name for each in refusing for name in each.by_method}))
         )

@@ -21,6 +21,7 @@ from tests.gateway.io.harness import (
     one_upstream,
     upstream,
 )
+from tests.wire.outside import Outside, outside
 from tests.wire.strict_upstream import StrictUpstream
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
@@ -35,19 +36,31 @@ LONGEST_BYTEWISE = 2048
 
 
 class Bench(NamedTuple):
-    gateway: Gateway
+    gateway: Gateway | Outside
     upstream: StrictUpstream
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench() -> AsyncIterator[Bench]:
+ROUTES = """\
+  - {id: app, match: {path: /*, hosts: [app.example.com]}, upstream: app, access: public}
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["here", "as a process"])
+async def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Bench]:
     strict = StrictUpstream()
-    limits = Limits(head_timeout=0.3)
-    async with (
-        upstream(strict) as backend,
-        gateway(configuration(one_upstream(backend), [APP], limits=limits)) as running,
-    ):
-        yield Bench(running, strict)
+    async with upstream(strict) as backend:
+        if request.param == "here":
+            limits = Limits(head_timeout=0.3)
+            settings = configuration(one_upstream(backend), [APP], limits=limits)
+            async with gateway(settings) as running:
+                yield Bench(running, strict)
+        else:
+            directory = tmp_path_factory.mktemp("gateway")
+            server = "limits: {head_timeout: 300ms}"
+            async with outside(directory, backend, ROUTES, server=server) as running:
+                yield Bench(running, strict)
 
 
 def whole(raw: bytes) -> list[bytes]:
@@ -63,7 +76,7 @@ def split_at_lines(raw: bytes) -> list[bytes]:
     return [part for part in re.split(rb"(?<=\r\n)", raw) if part]
 
 
-async def converse(running: Gateway, parts: list[bytes]) -> tuple[list[int], bool]:
+async def converse(running: Gateway | Outside, parts: list[bytes]) -> tuple[list[int], bool]:
     """Send *parts*; return the statuses of all answers and whether the gateway closed."""
     client = await running.connect()
     transport = client.writer.transport
@@ -88,6 +101,11 @@ async def converse(running: Gateway, parts: list[bytes]) -> tuple[list[int], boo
     statuses = [int(found) for found in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
     await client.close()
     return [status for status in statuses if status != 100], closed
+
+
+def first_fields(seen: StrictUpstream) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the fields of the first request that was not the clean one."""
+    return next((r.fields for r in seen.complete if r.target != b"/clean"), ())
 
 
 def allowed(case: dict[str, Any]) -> set[str]:
@@ -117,6 +135,13 @@ async def test_a_vector_is_refused_or_means_one_thing(
     assert closed
     verdicts = allowed(case)
     assert len(seen) <= max(case["n_upstream"], "one-request" in verdicts)
+    if seen and "upstream_body_b64" in case:
+        assert bench.upstream.complete[0].content == base64.b64decode(case["upstream_body_b64"])
+    lines = [b": ".join(field).decode("latin-1").lower() for field in first_fields(bench.upstream)]
+    for unwanted in case.get("upstream_must_not_see", ()):
+        assert not [line for line in lines if line.startswith(unwanted)]
+    if seen and case["name"] == "maxfwd-options-5":
+        assert case["upstream_must_see"] in lines
     refused = bool(statuses) and statuses[-1] in REFUSALS and not seen
     if case["expected"] == "reject-400" and not (
         {"close", "one-request", "answered locally"} & verdicts
