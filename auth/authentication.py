@@ -180,7 +180,7 @@ class Authenticator:
         if credentials.token:
             if self._verifier is None:
                 return Rejected(Reason.TOKEN_ISSUER_UNKNOWN)
-            by_token = await self._verifier.verify(credentials.token)
+            by_token = await self._verifier.verify(credentials.token, serve_cached=serve_cached)
             if isinstance(by_token, Rejected):
                 return by_token
         by_session: Caller = ABSENT

@@ -96,6 +96,10 @@ class SessionStore(Protocol):
         """End every session there is."""
         ...
 
+    async def settle(self) -> Ended:
+        """End nothing, and wait until all that had ended before the call has ended everywhere."""
+        ...
+
     async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
         """List the live sessions of *subject*, newest first."""
         ...
@@ -133,9 +137,13 @@ class TokenVerifier(Protocol):
     """Who a bearer token speaks for."""
 
     def peek(self, token: str) -> Caller | None:
-        """Return the verdict if it is at hand (a token seen before), without waiting."""
+        """Return the verdict if that takes no waiting; None says nothing. Never raises."""
         ...
 
-    async def verify(self, token: str) -> Caller:
-        """Return `Authenticated` or `Rejected`; raise `AuthUnavailable` if keys cannot be had."""
+    async def verify(self, token: str, *, serve_cached: float = 0.0) -> Caller:
+        """Return `Authenticated` or `Rejected`; *serve_cached* as in `SessionStore.find`.
+
+        Raises:
+            AuthUnavailable: the issuer's keys, or the store, could not be asked.
+        """
         ...

@@ -4,9 +4,11 @@ A `TokenVerifier` says who a token speaks for, by its signature, for as long as 
 asks in addition whether the token, or everything its issuer made for its subject, was revoked.
 """
 
+from typing import Protocol
+
 from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
-from auth.ports import TokenRevocations, TokenVerifier
+from auth.ports import TokenRevocations
 from auth.revocation import TokenRef, token_ref
 
 _REVOKED = Rejected(Reason.TOKEN_REVOKED)
@@ -14,10 +16,26 @@ _REVOKED = Rejected(Reason.TOKEN_REVOKED)
 _MOST_REFERENCES = 10_000
 
 
-class RevocableTokens:
-    """A `TokenVerifier`: *verifier*, but for what *revocations* knows to be over."""
+class SignatureVerifier(Protocol):
+    """Who a token speaks for, by its signature; `auth.io.token_verifier.JwtVerifier`."""
 
-    def __init__(self, verifier: TokenVerifier, revocations: TokenRevocations) -> None:
+    def peek(self, token: str) -> Caller | None:
+        """Return the verdict on a token seen before; None says nothing. Never raises."""
+        ...
+
+    def verify_at_once(self, token: str) -> Caller | None:
+        """Return the verdict on a new token if nothing has to be waited for. Never raises."""
+        ...
+
+    async def verify(self, token: str) -> Caller:
+        """Return the verdict; raise `AuthUnavailable` if the keys cannot be had."""
+        ...
+
+
+class RevocableTokens:
+    """The `TokenVerifier`: *verifier*, but for what *revocations* knows to be over."""
+
+    def __init__(self, verifier: SignatureVerifier, revocations: TokenRevocations) -> None:
         self._verifier = verifier
         self._revocations = revocations
         self._references: dict[str, TokenRef] = {}
@@ -25,6 +43,8 @@ class RevocableTokens:
     def peek(self, token: str) -> Caller | None:
         """Return the verdict if both the verifier's and the store's are at hand."""
         caller = self._verifier.peek(token)
+        if caller is None:
+            caller = self._verifier.verify_at_once(token)
         if not isinstance(caller, Authenticated):
             return caller
         revoked = self._revocations.peek_revoked(self._reference(caller.identity))
@@ -32,8 +52,11 @@ class RevocableTokens:
             return None
         return _REVOKED if revoked else caller
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str, *, serve_cached: float = 0.0) -> Caller:
         """Return who *token* speaks for unless it was revoked.
+
+        With *serve_cached* (seconds), what was known not to be revoked when the store was lost is
+        believed for that long.
 
         Raises:
             AuthUnavailable: the issuer's keys or the store could not be asked.
@@ -41,7 +64,9 @@ class RevocableTokens:
         caller = await self._verifier.verify(token)
         if not isinstance(caller, Authenticated):
             return caller
-        revoked = await self._revocations.is_revoked(self._reference(caller.identity))
+        revoked = await self._revocations.is_revoked(
+            self._reference(caller.identity), serve_cached=serve_cached
+        )
         return _REVOKED if revoked else caller
 
     def _reference(self, identity: Identity) -> TokenRef:

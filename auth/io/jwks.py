@@ -127,17 +127,21 @@ class IssuerKeys:
         too_old = self._clock() - self._loaded_at > _STALE_FOR
         return None if too_old else self._key_set
 
+    def find_at_hand(self, kid: str | None, algorithm: str) -> VerificationKey | None:
+        """Return the key for *kid* and *algorithm* if it has been loaded; None says nothing."""
+        key_set = self.key_set()
+        return None if key_set is None else key_set.find(kid, algorithm)
+
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key for *kid* and *algorithm*, loading the key set again if that may help.
 
         Raises:
             AuthUnavailable: no key set could be had.
         """
-        key_set = self.key_set()
-        key = None if key_set is None else key_set.find(kid, algorithm)
+        key = self.find_at_hand(kid, algorithm)
         if key is not None:
             return key
-        if self._may_ask(first=key_set is None):
+        if self._may_ask(first=self.key_set() is None):
             await self._load_shared()
         key_set = self.key_set()
         if key_set is None:

@@ -18,7 +18,7 @@ from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Rejected
 from auth.io.jwks import DocumentFetcher, Fetch, IssuerKeys
 from auth.keys import ALGORITHMS, VerificationKey
-from auth.tokens import LONGEST_TOKEN, check_claims, issuer_of, read_token
+from auth.tokens import LONGEST_TOKEN, UnverifiedToken, check_claims, issuer_of, read_token
 from config.model import TokenIssuer
 
 _MOST_TOKENS = 10_000
@@ -27,7 +27,7 @@ _MOST_CHARACTERS = 8 * 1024 * 1024
 
 
 class JwtVerifier:
-    """The `TokenVerifier` port for JWTs.
+    """The `TokenVerifier` port for JWTs, by signature alone; see `auth.revocable_tokens`.
 
     Args:
         issuers: who is believed; no two with the same name.
@@ -87,7 +87,12 @@ class JwtVerifier:
             return Rejected(Reason.TOKEN_EXPIRED)
         return caller
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(
+        self,
+        token: str,
+        *,
+        serve_cached: float = 0.0,  # noqa: ARG002 - a store's outage; there is no store here
+    ) -> Caller:
         """Return who *token* speaks for, or why for nobody.
 
         Raises:
@@ -97,6 +102,28 @@ class JwtVerifier:
         if known is not None:
             return known
         self.misses += 1
+        step = self._check_before_key(token)
+        if isinstance(step, Rejected):
+            return step
+        read, keys = step
+        key = await keys.find(read.kid, read.algorithm)
+        return Rejected(Reason.TOKEN_KEY_UNKNOWN) if key is None else self._check(token, step, key)
+
+    def verify_at_once(self, token: str) -> Caller | None:
+        """Do the same for a token that `peek` does not know, if its key has been loaded."""
+        step = self._check_before_key(token)
+        if isinstance(step, Rejected):
+            self.misses += 1
+            return step
+        read, keys = step
+        key = keys.find_at_hand(read.kid, read.algorithm)
+        if key is None:
+            return None
+        self.misses += 1
+        return self._check(token, step, key)
+
+    def _check_before_key(self, token: str) -> "tuple[UnverifiedToken, IssuerKeys] | Rejected":
+        """Take every gate but the signature's."""
         read = read_token(token)
         if isinstance(read, Reason):
             return Rejected(read)
@@ -107,12 +134,13 @@ class JwtVerifier:
         if read.algorithm not in keys.issuer.algorithms or read.algorithm not in ALGORITHMS:
             return Rejected(Reason.TOKEN_ALGORITHM)
         fault = check_claims(read.claims, keys.issuer, self._clock())
-        if fault is not None:
-            return Rejected(fault)
-        key = await keys.find(read.kid, read.algorithm)
-        if key is None:
-            return Rejected(Reason.TOKEN_KEY_UNKNOWN)
-        # From here on nothing waits, so the key is still in force when the verdict is kept.
+        return (read, keys) if fault is None else Rejected(fault)
+
+    def _check(
+        self, token: str, step: "tuple[UnverifiedToken, IssuerKeys]", key: VerificationKey
+    ) -> Caller:
+        """Take the signature's gate. Nothing waits, so the key is in force when it is kept."""
+        read, keys = step
         if not is_signed(token, key, read.algorithm):
             return Rejected(Reason.TOKEN_SIGNATURE)
         digest = _digest(token)

@@ -51,6 +51,9 @@ class Sessions:
     async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
         raise NotImplementedError
 
+    async def settle(self) -> Ended:
+        raise NotImplementedError
+
     async def end_all(self, *, reason: str) -> Ended:
         raise NotImplementedError
 
@@ -65,11 +68,13 @@ def bearer(subject: str, expires_at: float = 2000) -> Authenticated:
 class Tokens:
     def __init__(self, **answers: Caller) -> None:
         self.answers = answers
+        self.served_cached: list[float] = []
 
     def peek(self, token: str) -> Caller | None:
         return self.answers.get(token)
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str, *, serve_cached: float = 0.0) -> Caller:
+        self.served_cached.append(serve_cached)
         return self.answers.get(token, Rejected(Reason.TOKEN_SIGNATURE))
 
 
@@ -129,6 +134,14 @@ async def test_how_long_a_cached_session_may_be_served_is_handed_to_the_store() 
     sessions = Sessions(alice=ALICE)
     await authenticator(sessions).authenticate(Credentials("alice"), NOW, serve_cached=60.0)
     assert sessions.served_cached == [60.0]
+
+
+async def test_how_long_a_known_token_may_be_served_is_handed_on_too() -> None:
+    tokens = Tokens(alice=bearer("alice"))
+    await authenticator(tokens=tokens).authenticate(
+        Credentials(token="alice"), NOW, serve_cached=60.0
+    )
+    assert tokens.served_cached == [60.0]
 
 
 def test_what_is_not_at_hand_is_not_guessed() -> None:

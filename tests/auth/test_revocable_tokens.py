@@ -29,6 +29,9 @@ class Signatures:
     def peek(self, token: str) -> Caller | None:
         return self._caller
 
+    def verify_at_once(self, token: str) -> Caller | None:
+        return self._caller
+
     async def verify(self, token: str) -> Caller:
         assert self._caller is not None
         return self._caller
@@ -40,6 +43,7 @@ class Revocations:
     def __init__(self, *, revoked: bool | None) -> None:
         self._revoked = revoked
         self.asked: list[TokenRef] = []
+        self.served_cached = 0.0
 
     def peek_revoked(self, token: TokenRef) -> bool | None:
         self.asked.append(token)
@@ -47,6 +51,7 @@ class Revocations:
 
     async def is_revoked(self, token: TokenRef, *, serve_cached: float = 0.0) -> bool:
         self.asked.append(token)
+        self.served_cached = serve_cached
         if self._revoked is None:
             raise AuthUnavailable("the store is out")
         return self._revoked
@@ -99,3 +104,19 @@ def test_a_token_is_named_by_its_issuer_its_id_its_subject_and_its_time() -> Non
     assert revocations.asked[0] is revocations.asked[1]
     name, epoch = token_name("https://idp", "j1"), epoch_name("https://idp", "u1")
     assert revocations.asked[0] == TokenRef(name, epoch, 100.0, 900.0)
+
+
+def test_a_new_token_is_verified_at_once_and_its_revocation_still_counts() -> None:
+    class Unseen(Signatures):
+        def peek(self, token: str) -> Caller | None:
+            return None
+
+    for revoked, verdict in ((False, GOOD), (True, REVOKED), (None, None)):
+        assert RevocableTokens(Unseen(GOOD), Revocations(revoked=revoked)).peek("t") == verdict
+
+
+def test_an_outage_leaves_a_token_for_as_long_as_the_route_says() -> None:
+    revocations = Revocations(revoked=False)
+    tokens = RevocableTokens(Signatures(GOOD), revocations)
+    assert asyncio.run(tokens.verify("t", serve_cached=7.0)) == GOOD
+    assert revocations.served_cached == 7.0

@@ -154,7 +154,7 @@ class OneToken:
     def peek(self, token: str) -> Caller:
         return self.caller
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str, *, serve_cached: float = 0.0) -> Caller:
         return self.caller
 
 

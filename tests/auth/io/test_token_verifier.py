@@ -609,3 +609,22 @@ async def test_no_refusal_costs_five_milliseconds_of_the_loop() -> None:
                 await checked.verify(attack)
                 best = min(best, time.process_time() - begun)
             assert best < 0.005, attack[:80]
+
+
+async def test_a_new_token_is_verified_at_once_when_its_key_is_loaded() -> None:
+    checked = verifier()
+    assert checked.verify_at_once(GOOD) is None  # no key yet: somebody has to wait for it
+    assert isinstance(await checked.verify(token(jti="another")), Authenticated)
+    caller = checked.verify_at_once(GOOD)
+    assert isinstance(caller, Authenticated)
+    assert checked.peek(GOOD) is caller
+    assert checked.verify_at_once(token(kid="unheard-of")) is None  # a new one may be published
+
+
+@pytest.mark.parametrize(("reason", "tokens"), ATTACKS.values(), ids=ATTACKS)
+async def test_an_attack_is_not_let_through_at_once(reason: Reason, tokens: list[str]) -> None:
+    checked = verifier()
+    assert isinstance(await checked.verify(GOOD), Authenticated)
+    for attack in tokens:
+        assert checked.verify_at_once(attack) in (Rejected(reason), None)
+        assert checked.peek(attack) is None
