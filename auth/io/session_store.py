@@ -264,6 +264,13 @@ class RedisSessionStore:
         names, _ = await self._end_records(ahead, reason)
         return await self._broadcast(started, len(live), names, {ALL_SESSIONS: epoch.encode()})
 
+    async def settle(self) -> Ended:
+        """Wait until all that has ended so far, by whomever, has ended everywhere.
+
+        A worker that acknowledges has read every invalidation before that, on the same connection.
+        """
+        return await self._broadcast(boottime(), 0, {}, {})
+
     async def revoke_token(
         self, issuer: str, jti: str, expires_at: float, *, reason: str = "revoked"
     ) -> Ended:

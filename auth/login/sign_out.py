@@ -98,7 +98,11 @@ class SignOut:
                 return await self._store.end_subject(subject, reason="signed_out_everywhere")
         if record:
             return await self._store.end(visit.session_digest, reason="signed_out")
-        # Nothing is written for a cookie that is no session: strangers could fill the store.
+        if visit.session_digest:
+            # It has ended, as far as the store knows: by a second click, a repeated request, or
+            # somebody's DEL, a moment ago. What we answer must be true everywhere all the same. For
+            # a cookie that is no session nothing is written: strangers could fill the store.
+            return await self._store.settle()
         return _NOTHING
 
     def _refuse(self, visit: Visit) -> LoginAnswer:

@@ -49,6 +49,11 @@ class SessionStoreContract:
         assert (await store.end(name, reason="logout")).ended == 1
         assert (await store.end(name, reason="logout")).ended == 0
 
+    async def test_to_settle_ends_nothing(self, store: RedisSessionStore) -> None:
+        name = digest(await store.create(record()))
+        assert (await store.settle()).ended == 0
+        assert isinstance(await store.find(name), SessionRecord)
+
     async def test_ending_one_session_leaves_the_others(self, store: RedisSessionStore) -> None:
         one, other = [digest(await store.create(record())) for _ in range(2)]
         await store.end(one, reason="logout")

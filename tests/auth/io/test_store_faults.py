@@ -164,6 +164,30 @@ async def test_a_logout_waits_for_the_lease_of_a_gateway_that_does_not_hear(
     relay.from_store.release()
 
 
+async def test_to_settle_waits_for_a_gateway_that_does_not_hear_of_a_delete(
+    open_store: Open, valkey: Valkey, relay: Relay
+) -> None:
+    deaf, store = await open_store(relay.url), await open_store()
+    name = await known(deaf, await made(store))
+    relay.from_store.hold()
+    await asyncio.to_thread(valkey.client.delete, session_key(name))
+    settled = await store.settle()
+    assert deaf.peek(name) is None
+    assert (settled.ended, settled.acknowledged, settled.of) == (0, 1, 2)
+    relay.from_store.release()
+
+
+async def test_to_settle_is_quick_when_everybody_hears(open_store: Open, valkey: Valkey) -> None:
+    other, store = await open_store(), await open_store()
+    for _ in range(20):
+        name = await known(other, await made(store))
+        await asyncio.to_thread(valkey.client.delete, session_key(name))
+        settled = await store.settle()
+        assert other.peek(name) is None
+        assert settled.waited_ms < 1000 * LEASE / 2
+        assert (settled.acknowledged, settled.of) == (2, 2)
+
+
 async def test_a_gateway_that_is_gone_costs_one_logout_its_wait(open_store: Open) -> None:
     dead, store = await open_store(), await open_store()
     dead._reader.link._task.cancel()

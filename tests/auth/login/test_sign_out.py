@@ -1,14 +1,16 @@
 """Signing out, against a real store."""
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
 import pytest
 
 from auth.identity import ABSENT, Authenticated, Identity, Rejected
+from auth.io.session_store import open_session_store
 from auth.ports import AuthUnavailable
-from auth.session import digest
-from tests.auth.login.conftest import PUBLIC, Browser, Site, cookies_of, field
+from auth.session import SessionRecord, digest
+from tests.auth.login.conftest import PUBLIC, Browser, Site, configured, cookies_of, field
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
 
@@ -55,6 +57,31 @@ async def test_the_answer_says_how_the_ending_went(browser: Browser) -> None:
 async def test_a_program_gets_json(browser: Browser, accept: str) -> None:
     answer = await browser.post(LOGOUT, {}, JSON | {"accept": accept})
     assert field(answer, "content-type") == "application/json"
+
+
+async def test_a_second_click_is_not_answered_before_the_first_is_true(
+    site: Site, browser: Browser, valkey: Valkey
+) -> None:
+    """Another worker may still use its copy: the first click's answer is waiting for it."""
+    session = browser.session
+    other = await open_session_store(valkey.url, configured().session, worker=True)
+    try:
+        assert isinstance(await other.find(digest(session)), SessionRecord)
+        connection = other._reader.link.connection
+        assert connection is not None
+        assert connection._transport is not None
+        connection._transport.pause_reading()  # it hears nothing
+        first = asyncio.create_task(browser.post(LOGOUT, {}, JSON))
+        while await site.is_alive(session):
+            await asyncio.sleep(0.001)
+        assert not first.done()
+        second = site.browser()
+        second.cookies["__Host-doorward"] = session
+        assert (await second.post(LOGOUT, {}, JSON)).status == 200
+        assert other.peek(digest(session)) is None
+        await first
+    finally:
+        await other.close()
 
 
 async def test_the_cookie_is_cleared_as_it_was_set(browser: Browser) -> None:

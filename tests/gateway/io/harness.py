@@ -139,6 +139,9 @@ class Sessions:
     async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
         raise NotImplementedError
 
+    async def settle(self) -> Ended:
+        raise NotImplementedError
+
     async def end_all(self, *, reason: str) -> Ended:
         raise NotImplementedError
 
