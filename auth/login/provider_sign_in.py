@@ -23,6 +23,7 @@ from auth.io.provider_client import (
 )
 from auth.io.provider_records import SIGN_IN_SECONDS, ProviderRecords, ProviderSession
 from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem
+from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.provider import (
     Answered,
@@ -133,6 +134,7 @@ class ProviderSignIn:
         self._providers = {each.id: each for each in configuration.login.providers}
         self._return_parameter = configuration.login.return_parameter
         self._prefix = sign_in_cookie_prefix(configuration.session.cookie_name)
+        self._circles = Circles(self._session, public_url=configuration.server.public_url)
         self._answers = answers
         self._store = store
         self._clients = providers
@@ -212,7 +214,11 @@ class ProviderSignIn:
             again = self._again(provider, return_to)
             return self._answers.error_page(visit, problem, fields=fields, again=again)
         max_age = int(self._session.absolute_timeout)
-        fields = (*fields, ("Set-Cookie", set_cookie(self._session, cookie, max_age)))
+        fields = (
+            *fields,
+            ("Set-Cookie", set_cookie(self._session, cookie, max_age)),
+            self._circles.note(visit, self._clock()),
+        )
         if self._session.same_site != "strict":
             return self._answers.redirect(return_to, fields=fields)
         # Browsers follow a redirect on behalf of the site that began it, the provider's, and leave
@@ -324,7 +330,11 @@ class ProviderSignIn:
         return f"{self._prefix}{digest(state)[:12]}"
 
     def _abandoned(self, visit: Visit) -> Fields:
-        names = [name for name in visit.request.cookies if name.startswith(self._prefix)]
+        names = [
+            name
+            for name in visit.request.cookies
+            if name.startswith(self._prefix) and name != self._circles.cookie_name
+        ]
         if len(names) < _MOST_UNDER_WAY:
             return ()
         return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in names)

@@ -10,8 +10,10 @@ import msgspec
 from auth.cookies import set_cookie
 from auth.login.account import MAX_LOGIN, Account
 from auth.login.accounts import Accounts, SignInQueueFull
-from auth.login.answers import LOGIN_PATH, Answers, Problem
+from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem
+from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
+from auth.login.provenance import Provenance
 from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.sign_out import live_session
 from auth.login.throttle import Throttle
@@ -63,9 +65,10 @@ class SignIn:
         at_providers: ProviderSignIn | None = None,
     ) -> None:
         """Take what a sign-in needs; without *throttle* attempts are not counted."""
-        self._login = configuration.login
-        self._at_providers = at_providers
         self._settings = configuration.session
+        self._login = configuration.login
+        self._circles = Circles(self._settings, public_url=configuration.server.public_url)
+        self._at_providers = at_providers
         self._return_parameter = configuration.login.return_parameter
         self._answers = answers
         self._store = store
@@ -81,6 +84,11 @@ class SignIn:
         """
         if not self._answers.serves_sign_in:
             return self._answers.error_page(visit, _ELSEWHERE)
+        circle = self._circles.find_problem(visit, self._clock())
+        if circle:
+            again = f"{LOGIN_PATH}?{urlencode(visit.request.query)}"
+            fields = (self._circles.forget(),)
+            return self._answers.error_page(visit, circle, fields=fields, again=again)
         wanted = visit.request.query.get(self._return_parameter) or "/"
         return_to = safe_return_url(wanted, origins=visit.return_origins)
         provider = self._chosen(visit)
@@ -157,7 +165,9 @@ class SignIn:
             await self._store.end(digest(cookie), reason="account_changed")
             return self._refuse(visit, _WRONG)
         max_age = int(self._settings.absolute_timeout)
-        fields = (("Set-Cookie", set_cookie(self._settings, cookie, max_age)),)
+        fields: Fields = (("Set-Cookie", set_cookie(self._settings, cookie, max_age)),)
+        if visit.provenance is Provenance.OWN:  # programs go in no circles
+            fields = (*fields, self._circles.note(visit, now))
         if visit.prefers(unless_told="page") == "page":
             return self._answers.redirect(visit.return_to, fields=fields)
         told = {

@@ -4,7 +4,7 @@ import pytest
 
 from config.checks import find_conflicts, public_origin
 from config.document import read_document
-from tests.config.reading_support import MINIMAL, ROUTE, place_of, problems
+from tests.config.reading_support import MINIMAL, ROUTE, configuration, place_of, problems
 
 HTTPS = "server: {public_url: https://a.example}\n"
 
@@ -181,3 +181,42 @@ def test_the_public_origin_is_given_or_follows_from_the_address() -> None:
         public_origin(read_document("server: {listen: 127.0.0.1:5}").root) == "http://127.0.0.1:5"
     )
     assert public_origin(read_document("server: {tls: {}}").root) == "https://127.0.0.1:8080"
+
+
+_PROVIDERS = """\
+login:
+  accounts: {accounts}
+  providers:
+    - {{id: one, issuer: 'https://one.example', client_id: c{one}}}
+    - {{id: two, issuer: 'https://two.example', client_id: c{two}}}
+"""
+
+
+@pytest.mark.parametrize("claim", ["email", "name", "nickname", "preferred_username", "upn"])
+def test_a_subject_that_may_change_hands_is_told(claim: str) -> None:
+    more = f", claims: {{subject: {claim}}}"
+    (problem,) = problems(MINIMAL + _PROVIDERS.format(accounts="true", one="", two=more))
+    assert "may change hands" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (", namespace: ''", ", namespace: ''"),
+        (", namespace: two", ""),
+        ("", ", namespace: one"),
+        (", namespace: x", ", namespace: x"),
+    ],
+)
+def test_two_providers_never_speak_for_the_same_people(one: str, two: str) -> None:
+    (problem,) = problems(MINIMAL + _PROVIDERS.format(accounts="false", one=one, two=two))
+    assert "one" in problem.message
+    assert "speak for" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("", ""), (", namespace: ''", ""), (", namespace: two", ", namespace: x")]
+)
+def test_namespaces_that_differ_are_fine(one: str, two: str) -> None:
+    text = MINIMAL + _PROVIDERS.format(accounts="true", one=one, two=two)
+    assert len(configuration(text).login.providers) == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,9 +12,11 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
+from playwright.async_api import Page, async_playwright, expect
 
 from tests.conftest import Valkey
-from tests.end_to_end.running import Gateway, free_port
+from tests.end_to_end.running import CHROMIUM, Gateway, free_port
+from tests.end_to_end.test_demo_in_a_browser import QUIET
 from tests.providers.running import (
     CLIENT_SECRET,
     Arrived,
@@ -347,6 +350,42 @@ async def test_a_page_elsewhere_is_never_where_a_sign_in_ends(
 ) -> None:
     begin = f"{setting.only}/.doorward/login?return_to={quote('https://evil.example/')}"
     assert (await person.sign_in(begin, "ada")).url == f"{setting.only}/"
+
+
+@pytest.fixture
+async def window() -> AsyncIterator[Page]:
+    """A window of a real browser without a past."""
+    if CHROMIUM is None and "CI" not in os.environ:
+        pytest.skip("chromium is not installed")
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        context = await chromium.new_context(locale="en-GB")
+        context.set_default_timeout(15_000)
+        yield await context.new_page()
+        await chromium.close()
+
+
+@pytest.mark.browser
+async def test_a_real_browser_signs_in_and_out_and_nothing_of_ours_stands_in_its_way(
+    setting: Setting, window: Page
+) -> None:
+    """Our content security policy, cookies and redirects, as a browser takes them."""
+    await window.goto(f"{setting.both}/notes?a=1")
+    await window.get_by_role("link", name="Continue with Example Corp").click()
+    await window.get_by_label("Name").fill("ada")
+    await window.get_by_role("button", name="Continue").click()
+    await window.get_by_role("button", name="Continue").click()
+    await expect(window).to_have_url(f"{setting.both}/notes?a=1")
+    await expect(window.locator("body")).to_contain_text('"x-auth-subject": "corp:ada"')
+
+    await window.goto(f"{setting.both}/.doorward/logout")
+    await window.get_by_role("button", name="Sign out", exact=True).click()
+    await window.get_by_role("button", name="Yes, sign me out").click()  # at the provider
+    await expect(window).to_have_url(re.compile(re.escape(f"{setting.both}/.doorward/logout?")))
+    await expect(window.get_by_role("heading", level=1)).to_have_text("You are signed out")
+
+    await window.goto(f"{setting.both}/notes")
+    await expect(window.get_by_role("link", name="Continue with Example Corp")).to_be_visible()
 
 
 async def test_when_a_provider_goes_down_whoever_is_signed_in_stays_so(

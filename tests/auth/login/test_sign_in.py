@@ -62,7 +62,7 @@ async def test_a_session_says_who_signed_in_when_and_how(site: Site) -> None:
 
 
 async def test_the_cookie_is_for_this_host_and_no_script(site: Site) -> None:
-    (cookie,) = cookies_of(await site.browser().sign_in())
+    cookie, _ = cookies_of(await site.browser().sign_in())
     name, *attributes = cookie.split("; ")
     assert name.startswith("__Host-doorward=")
     assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax", "Max-Age=43200"} == set(attributes)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from auth.login.throttle import Bucket, StoreThrottle, network_of
+from auth.login.throttle import BEGINNING, Bucket, StoreThrottle, network_of
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
 
@@ -69,6 +69,13 @@ async def test_one_network_is_guarded_against_trying_many_names(commands: Redis)
     throttle = StoreThrottle(commands, pair=WIDE, network=NARROW, account=WIDE)
     waits = [await throttle.take(f"user{number}", "192.0.2.1") for number in range(5)]
     assert [wait > 0 for wait in waits] == [False, False, False, True, True]
+
+
+async def test_one_network_is_guarded_against_beginning_without_end(commands: Redis) -> None:
+    throttle = StoreThrottle(commands)
+    waits = [await throttle.take_beginning("192.0.2.1") for _ in range(BEGINNING.size + 1)]
+    assert [wait > 0 for wait in waits] == [False] * BEGINNING.size + [True]
+    assert await throttle.take_beginning("192.0.3.1") == 0.0
 
 
 async def test_spelling_the_name_another_way_finds_the_same_bucket(commands: Redis) -> None:

@@ -1,0 +1,107 @@
+"""A browser that is signed in again and again, and why."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from auth.decision import Reason
+from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
+from auth.login.messages import LoginAnswer
+from tests.auth.login.conftest import Browser, Site, cookies_of, field, sign_in_at
+from tests.auth.login.page_reader import PageReader
+from tests.providers.lying import LyingProvider
+
+LOGIN = "/.doorward/login"
+COUNT = "__Host-doorward-sign-in-recent"
+
+
+async def bounce(browser: Browser, times: int, *, caller: Caller = ABSENT) -> LoginAnswer:
+    """Sign in *times*, each time without getting in, and come to the sign-in page once more."""
+    for _ in range(times):
+        await browser.sign_in()
+        browser.cookies.pop("__Host-doorward", None)
+    return await browser.send("GET", LOGIN, query={"return_to": "/notes"}, caller=caller)
+
+
+def words(answer: LoginAnswer) -> str:
+    return PageReader(answer.body).text
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+async def test_a_few_sign_ins_are_no_circle(site: Site, times: int) -> None:
+    assert (await bounce(site.browser(), times)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("caller", "cause"),
+    [
+        (ABSENT, "does not send the session cookie back"),
+        (Rejected(Reason.COOKIE_AMBIGUOUS), "two session cookies"),
+        (Rejected(Reason.SESSION_UNKNOWN), "one store"),
+        (Rejected(Reason.SESSION_EXPIRED), "clocks"),
+        (Rejected(Reason.SESSION_ENDED), "ended at once"),
+        (Rejected(Reason.SESSION_MALFORMED), "one version"),
+        (Rejected(Reason.CREDENTIALS_CONFLICT), "none of these sessions was accepted"),
+        (Authenticated(Identity("u", name="Ada")), "signed in as Ada, and the page"),
+        (Authenticated(Identity("u-1")), "signed in as u-1, and the page"),
+    ],
+    ids=str,
+)
+async def test_a_circle_is_stopped_and_its_cause_named(
+    site: Site, caller: Caller, cause: str
+) -> None:
+    answer = await bounce(site.browser(), 3, caller=caller)
+    assert (answer.status, answer.error) == (400, "sign_in_loop")
+    assert cause in words(answer)
+    assert "request-1" in words(answer)
+
+
+async def test_the_address_that_the_site_wants_is_told(site: Site) -> None:
+    assert "https://app.example.com" in words(await bounce(site.browser(), 3))
+
+
+async def test_no_provider_is_asked_once_it_is_stopped(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    browser = corp_site.browser()
+    for _ in range(3):
+        await sign_in_at(lying, browser)
+        browser.cookies.pop("__Host-doorward")
+    answer = await browser.get(LOGIN, {"provider": "corp"})
+    assert answer.error == "sign_in_loop"
+    assert field(answer, "location") == ""
+
+
+async def test_trying_again_begins_to_count_anew(site: Site) -> None:
+    browser = site.browser()
+    page = PageReader((await bounce(browser, 3)).body)
+    (again,) = (each for each in page.all("a") if page.text_of(each) == "Try again")
+    assert again.attributes["href"] == "/.doorward/login?return_to=%2Fnotes"
+    assert COUNT not in browser.cookies
+    assert (await browser.get(LOGIN)).status == 200
+
+
+@pytest.mark.parametrize("value", ["", "9", "9.", "x.y", "9999.1", "9.99999999999999", "9.1"])
+async def test_a_count_that_is_old_or_makes_no_sense_counts_for_nothing(
+    site: Site, value: str
+) -> None:
+    browser = site.browser()
+    browser.cookies[COUNT] = value
+    assert (await browser.get(LOGIN)).status == 200
+
+
+def attributes(cookies: Iterable[str]) -> set[str]:
+    (cookie,) = (each for each in cookies if each.startswith(COUNT))
+    return set(cookie.split("; ")[1:])
+
+
+async def test_the_count_lasts_a_minute_and_reaches_no_script(site: Site) -> None:
+    browser = site.browser()
+    form = {"username": "ada", "password": "correct horse battery"}
+    cookies = cookies_of(await browser.post(LOGIN, form))
+    assert attributes(cookies) == {"Max-Age=60", "Path=/", "HttpOnly", "SameSite=Lax", "Secure"}
+
+
+async def test_a_program_gets_the_session_cookie_and_no_other(site: Site) -> None:
+    form = {"username": "ada", "password": "correct horse battery"}
+    assert len(cookies_of(await site.browser().post(LOGIN, form, {}))) == 1
