@@ -24,6 +24,7 @@ _HANDSHAKE = 0.5
 # A store that is back must be in use within a second, also after a long time away.
 _BACKOFF = (0.0, 0.02, 0.05, 0.1, 0.2)
 
+_EXPECTED = (OSError, StoreLost, hiredis.HiredisError, AuthUnavailable)
 _log = logging.getLogger("doorward.store")
 
 
@@ -123,20 +124,19 @@ class Link:
             try:
                 async with asyncio.timeout(_HANDSHAKE):
                     connection = await self._connect()
-            except (OSError, StoreLost, hiredis.HiredisError, AuthUnavailable) as error:
+                try:
+                    await self._use(connection)
+                    failures = 0
+                finally:
+                    connection.close()
+            except Exception as error:  # noqa: BLE001 - a link that gives up is an outage for good
                 failures += 1
                 self._fail(error)
                 pause = _BACKOFF[min(failures, len(_BACKOFF)) - 1]
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-                continue
-            try:
-                if await self._use(connection):
-                    failures = 0
-            finally:
-                connection.close()
 
-    async def _use(self, connection: Connection) -> bool:
-        """Use *connection* until it is lost; return whether it was any good."""
+    async def _use(self, connection: Connection) -> None:
+        """Use *connection* until it is lost; raise whatever keeps it from being any good."""
         gone = asyncio.Event()
 
         def lose() -> None:
@@ -146,14 +146,10 @@ class Link:
                 self._on_down()
 
         connection.on_lost = lose
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._on_up(connection)
-        except (StoreLost, hiredis.HiredisError, TimeoutError, AuthUnavailable) as error:
-            self._fail(error)
-            return False
+        async with asyncio.timeout(PATIENCE):
+            await self._on_up(connection)
         if gone.is_set():
-            return False
+            raise StoreLost("the connection to the store was lost at once")
         self.connection, self.failing = connection, False
         self._signal()
         while not gone.is_set():
@@ -165,12 +161,12 @@ class Link:
             if connection.oldest_wait(boottime()) > PATIENCE:
                 self._fail(TimeoutError(f"no answer for {PATIENCE} s"))
                 connection.close()
-        return True
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
         problem = str(error) or type(error).__name__
         if not self.failing:
-            _log.warning("the session store cannot be used: %s", problem)
+            trace = None if isinstance(error, _EXPECTED) else error
+            _log.warning("the session store cannot be used: %s", problem, exc_info=trace)
         self.failing, self.problem = True, problem
         self._signal()
 
