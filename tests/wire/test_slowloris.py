@@ -1,0 +1,199 @@
+"""Many clients that hold on and give nothing, and one that just wants its answer."""
+
+import asyncio
+import os
+import resource
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.io.harness import Upstreams, upstream
+from tests.wire.outside import Outside, outside
+
+pytestmark = pytest.mark.wire
+
+ROUTES = "  - {id: all, match: {path: /*}, upstream: app, access: public}"
+SMALL = b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n"
+BEGINNINGS = {
+    "head": b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+    "body": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
+    "form": b"POST /.doorward/login HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=",
+    "read": b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n",
+    "nothing": b"",
+}
+FEW = 500
+MANY = 5000
+REAPED_WITHIN = 110.0
+"""Seconds: 30 for content and 60 for readers, twice looked at, and the machine may be busy."""
+
+
+poured = [0]
+"""Bytes that the upstream has got rid of."""
+
+
+async def serve(
+    backend: Upstreams, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/endless" in head:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+            while True:
+                writer.write(bytes(65536))
+                await writer.drain()
+                poured[0] += 65536
+        elif b"/small" in head:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+class Attackers:
+    """Open sockets that send a byte now and then, from a thread of their own."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.sockets: list[socket.socket] = []
+        self._over = threading.Event()
+        kinds = list(BEGINNINGS)
+        for number in range(count):
+            kind = kinds[number % len(kinds)]
+            attacker = socket.socket()
+            attacker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            attacker.connect(("127.0.0.1", port))
+            attacker.setblocking(False)
+            attacker.send(BEGINNINGS[kind])
+            self.sockets.append(attacker)
+            if kind in ("head", "body", "form"):
+                attacker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._talking = [s for at, s in enumerate(self.sockets) if at % len(kinds) < 3]
+        self._thread = threading.Thread(target=self._talk)
+        self._thread.start()
+
+    def _talk(self) -> None:
+        while not self._over.wait(1.0):
+            for at, talking in enumerate(self._talking):
+                with suppress(OSError):
+                    talking.send(b"x")
+                if at % 50 == 0:
+                    time.sleep(0.002)
+
+    @property
+    def ended(self) -> int:
+        """How many the gateway has closed."""
+        count = 0
+        for attacker in self.sockets:
+            try:
+                left = attacker.recv(1, socket.MSG_PEEK)
+                # Who reads nothing sees its own buffer first; a send tells that nobody listens.
+                if left and attacker.send(b"x") == 1:
+                    continue
+            except BlockingIOError:
+                continue
+            except OSError:
+                pass
+            count += 1
+        return count
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+        for attacker in self.sockets:
+            attacker.close()
+
+
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def latencies(running: Outside, seconds: float) -> list[float]:
+    client = await running.connect()
+    found = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        begin = time.perf_counter()
+        await client.send(SMALL)
+        assert (await client.receive()).status == 200
+        found.append(time.perf_counter() - begin)
+        await asyncio.sleep(0.004)
+    await client.close()
+    return found
+
+
+async def until_nothing_moves() -> None:
+    """Wait until every buffer is full: what fills them is this process, which measures as well."""
+    async with asyncio.timeout(60):
+        seen = -1
+        while seen != poured[0]:
+            seen = poured[0]
+            await asyncio.sleep(1.0)
+
+
+def p99(values: list[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]
+
+
+def worker_memory(running: Outside) -> int:
+    """Return the resident bytes of all processes below `doorward run`."""
+    pids, total = [running.process.process.pid], 0
+    while pids:
+        pid = pids.pop()
+        with suppress(OSError):
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            if b"gateway.io.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                total += pages * resource.getpagesize()
+    return total
+
+
+async def hold_on(tmp_path: Path, count: int, *, until_reaped: bool) -> None:
+    server = "limits: {head_timeout: 4s, idle_timeout: 4s}"
+    async with upstream(serve) as backend, outside(tmp_path, backend, ROUTES, server=server) as g:
+        await latencies(g, 0.5)
+        quiet = p99(await latencies(g, 2.0))
+        before = worker_memory(g)
+        with ExitStack() as stack:
+            attackers = await asyncio.to_thread(Attackers, g.port, count)
+            stack.callback(attackers.stop)
+            await until_nothing_moves()
+            busy = p99(await latencies(g, 2.0 if count == FEW else 6.0))
+            grown = worker_memory(g) - before
+            print(  # noqa: T201 - what `pytest -s` is for
+                f"{count} sockets: p99 {quiet * 1e3:.2f} ms quiet, {busy * 1e3:.2f} ms under "
+                f"attack; {grown / 1024**2:.1f} MiB more"
+            )
+            # Three times, or what a test machine with other work does at any time.
+            assert busy < max(3 * quiet, 0.025)
+            # A stalled answer holds the buffers of two sockets; everybody else next to nothing.
+            assert grown < 16 * 1024**2 + count * 64 * 1024
+            kinds = len(BEGINNINGS)
+            async with asyncio.timeout(20):  # heads, and those who say nothing
+                while attackers.ended < count * 2 // kinds - 5:
+                    await asyncio.sleep(0.2)
+            if until_reaped:
+                async with asyncio.timeout(REAPED_WITHIN):
+                    while attackers.ended < count:
+                        await asyncio.sleep(1.0)
+        assert (await g.ask(SMALL)).status == 200
+
+
+async def test_slow_clients_are_not_felt_and_slow_heads_are_closed(tmp_path: Path) -> None:
+    with many_descriptors():
+        await hold_on(tmp_path, FEW, until_reaped=False)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not os.environ.get("DOORWARD_SOAK"), reason="takes minutes: DOORWARD_SOAK=1")
+async def test_thousands_of_slow_clients_are_all_closed_in_the_end(tmp_path: Path) -> None:
+    with many_descriptors():
+        await hold_on(tmp_path, MANY, until_reaped=True)
