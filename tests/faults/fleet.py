@@ -122,7 +122,10 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(directory: Path, *, gateways: int = 2) -> AsyncIterator[Fleet]:
+async def running_fleet(
+    directory: Path, *, gateways: int = 2, relayed: bool = True
+) -> AsyncIterator[Fleet]:
+    """Run gateways on a store of their own, behind relays or on its own port."""
     async with AsyncExitStack() as stack:
         store = Store(directory / "store")
         url = store.start()
@@ -149,7 +152,7 @@ async def running_fleet(directory: Path, *, gateways: int = 2) -> AsyncIterator[
                 admin_port=free_port(),
                 workers=WORKERS,
                 token=_TOKEN,
-                store=relay.url,
+                store=relay.url if relayed else f"redis://127.0.0.1:{store.port}",
                 lease=round(LEASE * 1000),
                 backend=fleet.backend.url,
             )
