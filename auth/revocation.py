@@ -124,6 +124,15 @@ class Epoch(msgspec.Struct, frozen=True):
         """
         return milliseconds(created_at) <= self.at and not (self.keep and name == self.keep)
 
+    def covers_session(self, created_at: float, name: str) -> bool:
+        """As `covers`, for sessions, whose writers may count seconds.
+
+        What says a whole second was made at any time in it, perhaps after the epoch: such a session
+        counts from the end of its second. The store finds those from before the epoch and ends them
+        one by one, or makes the epoch when the second is over (`end_subject`, `end_all`).
+        """
+        return self.covers(created_at + 0.999 if created_at % 1 == 0 else created_at, name)
+
     def encode(self) -> str:
         """Return the value as it stands in the store."""
         return f"{self.at} {self.keep}" if self.keep else str(self.at)

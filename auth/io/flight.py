@@ -258,8 +258,10 @@ class SessionFlight(Flight):
         reading = self._reading
         names = (ALL_SESSIONS, epoch_name("", record.subject))
         if any(
-            reading.endings.epoch_of(name, self._epochs[name]).covers(record.created_at, self._name)
-            for name in names
+            reading.endings.epoch_of(epoch, self._epochs[epoch]).covers_session(
+                record.created_at, self._name
+            )
+            for epoch in names
         ):
             self._finish(reading.cache.absences, Entry(Reason.SESSION_ENDED, epochs=names))
             return

@@ -50,8 +50,11 @@ async def read_records(call_all: CallAll, digests: Sequence[str]) -> list[Stored
     return found
 
 
-async def records_of(call_all: CallAll, subject: str, *, now: float) -> list[Stored]:
-    """Return the records of *subject* that were found; clears the index of what has expired."""
+async def records_of(call_all: CallAll, subject: str, *, now: float) -> tuple[list[Stored], bool]:
+    """Return the records of *subject* that were found, and whether those are all there were.
+
+    Clears the index of what has expired.
+    """
     key = index_key(subject)
     _, indexed, size = await call_all(
         [("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGE", key, 0, -1), ("DBSIZE",)]
@@ -59,10 +62,11 @@ async def records_of(call_all: CallAll, subject: str, *, now: float) -> list[Sto
     assert isinstance(indexed, list)
     assert isinstance(size, int)
     digests = {name.decode("utf-8", "replace") for name in indexed}
-    if size <= _MOST_SCANNED:
+    complete = size <= _MOST_SCANNED
+    if complete:
         digests.update(await scan_digests(call_all))
     stored = await read_records(call_all, sorted(digests))
-    return [each for each in stored if each.record.subject == subject]
+    return [each for each in stored if each.record.subject == subject], complete
 
 
 async def scan_digests(call_all: CallAll) -> set[str]:

@@ -211,9 +211,10 @@ class RedisSessionStore:
         Raises:
             AuthUnavailable: not stored, or its subject's sessions were ended since `created_at`.
         """
-        record = msgspec.structs.replace(record, created_at=milliseconds(record.created_at) / 1000)
         cookie = new_cookie_value()
         name, now = digest(cookie), self.wall()
+        created_at = _not_whole(milliseconds(record.created_at), milliseconds(now)) / 1000
+        record = msgspec.structs.replace(record, created_at=created_at)
         live_for = min(self._settings.idle_timeout, record.expires_at - now)
         if live_for <= 0:
             raise ValueError("expires_at has passed")
@@ -233,7 +234,7 @@ class RedisSessionStore:
             raise AuthUnavailable("the session was ended while it was being created")
         for value in (of_subject, of_all):
             assert value is None or isinstance(value, bytes)
-            if parse_epoch(value).covers(record.created_at, name):
+            if parse_epoch(value).covers_session(record.created_at, name):
                 raise AuthUnavailable("all sessions were ended during this sign-in: sign in again")
         return cookie
 
@@ -248,7 +249,9 @@ class RedisSessionStore:
         started = boottime()
         name = epoch_name("", subject)
         epoch = await self._set_epoch(name, keep)
-        stored = await records_of(self._call_all, subject, now=self.wall())
+        stored, complete = await records_of(self._call_all, subject, now=self.wall())
+        if not complete:  # what counts seconds and was made in this one may have been missed
+            epoch = await self._set_epoch(name, keep, after_this_second=True)
         digests = [each.digest for each in stored if each.digest != keep]
         names, alive = await self._end_records(digests, reason)
         return await self._broadcast(started, alive, names, {name: epoch.encode()})
@@ -259,8 +262,10 @@ class RedisSessionStore:
         stored = await read_records(self._call_all, sorted(await scan_digests(self._call_all)))
         now = self.wall()
         live = [each for each in stored if each.record.expires_at > now]
-        epoch = await self._set_epoch(ALL_SESSIONS, "")
-        ahead = [each.digest for each in live if not epoch.covers(each.record.created_at, "")]
+        epoch = await self._set_epoch(ALL_SESSIONS, "", after_this_second=True)
+        ahead = [
+            each.digest for each in live if not epoch.covers_session(each.record.created_at, "")
+        ]
         names, _ = await self._end_records(ahead, reason)
         return await self._broadcast(started, len(live), names, {ALL_SESSIONS: epoch.encode()})
 
@@ -298,7 +303,9 @@ class RedisSessionStore:
         """Say that something is revoked in the bucket of *name*; always before it is."""
         await self._call_all([_mark(name, round(seconds * 1000))])
 
-    async def _set_epoch(self, name: str, keep: str) -> Epoch:
+    async def _set_epoch(self, name: str, keep: str, *, after_this_second: bool = False) -> Epoch:
+        if after_this_second:
+            await asyncio.sleep(1 - self.wall() % 1)
         now = milliseconds(self.wall())
         command = ("EVAL", EPOCH, 1, epoch_key(name), now, keep, LONGEST_SESSION)
         (value,) = await self._call_all([command])
@@ -340,7 +347,7 @@ class RedisSessionStore:
     async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
         """List the live sessions of *subject*, newest first."""
         now = self.wall()
-        stored = await records_of(self._call_all, subject, now=now)
+        stored, _ = await records_of(self._call_all, subject, now=now)
         keys = (epoch_key(epoch_name("", subject)), epoch_key(ALL_SESSIONS))
         epochs = [
             parse_epoch(value if isinstance(value, bytes) else None)
@@ -350,7 +357,7 @@ class RedisSessionStore:
             SessionSummary(name, record, now + ttl if ttl >= 0 else record.expires_at)
             for name, record, ttl in stored
             if record.expires_at > now
-            and not any(epoch.covers(record.created_at, name) for epoch in epochs)
+            and not any(epoch.covers_session(record.created_at, name) for epoch in epochs)
         ]
         return sorted(live, key=lambda each: each.record.created_at, reverse=True)
 
@@ -387,6 +394,14 @@ async def _identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
 def _mark(name: str, milliseconds: int) -> Command:
     """Return what marks the bucket of *name*; the mark lives longer than what it stands for."""
     return ("EVAL", MARK, 1, bucket_key(bucket_of(name)), milliseconds + _MARK_LONGER)
+
+
+def _not_whole(created_at: int, now: int) -> int:
+    """Return *created_at* (like *now* in milliseconds), but never a whole second.
+
+    That would say that its writer counts seconds (`Epoch.covers_session`), and we know better.
+    """
+    return created_at if created_at % 1000 else created_at + min(max(now - created_at, 1), 999)
 
 
 def _ignore(reply: Reply) -> None:

@@ -54,6 +54,24 @@ def test_an_epoch_covers_what_was_created_up_to_it(
 
 
 @pytest.mark.parametrize(
+    ("created_at", "covered"),
+    [(99.0, True), (100.0, False), (100.4, True), (100.5, True), (100.501, False), (101.0, False)],
+    ids=[
+        "the second before",
+        "some time in the same second",
+        "before it",
+        "the same moment",
+        "after it",
+        "the next second",
+    ],
+)
+def test_an_epoch_leaves_sessions_that_count_seconds_to_who_set_it(
+    created_at: float, *, covered: bool
+) -> None:
+    assert Epoch(100_500).covers_session(created_at, "a") is covered
+
+
+@pytest.mark.parametrize(
     ("value", "epoch"),
     [
         (None, NO_EPOCH),

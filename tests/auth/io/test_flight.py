@@ -48,7 +48,7 @@ BUCKETS = (bucket_of(TOKEN.name), bucket_of(TOKEN.epoch))
 
 
 def record(**fields: Any) -> bytes:
-    value = {"v": 1, "subject": "u1", "created_at": 500.0, "expires_at": WALL + 300} | fields
+    value = {"v": 1, "subject": "u1", "created_at": 499.9, "expires_at": WALL + 300} | fields
     return json.dumps(value).encode()
 
 
@@ -175,7 +175,7 @@ async def test_a_tombstone_is_remembered_for_as_long_as_any_session_may_live(ben
 @pytest.mark.parametrize(
     ("of_all", "of_subject", "ended"),
     [
-        (b"499999", b"499999", False),
+        (b"499899", b"499899", False),
         (b"500000", None, True),
         (None, b"500000", True),
         (b"500000 " + NAME.encode(), None, False),

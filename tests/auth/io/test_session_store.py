@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from auth.decision import Reason
@@ -275,6 +276,31 @@ async def test_a_session_dated_in_the_future_ends_with_its_subject(
     assert await store.find(name) == Reason.SESSION_ENDED
     await store.end_all(reason="admin")
     assert await store.find(other) == Reason.SESSION_ENDED
+
+
+@pytest.mark.parametrize("scanned", [100_000, 0], ids=["small store", "large store"])
+async def test_a_writer_who_counts_seconds_can_sign_in_again_at_once(
+    open_store: Open, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, scanned: int
+) -> None:
+    monkeypatch.setattr("auth.io.records._MOST_SCANNED", scanned)
+    store, (before, after) = await open_store(), names_of(2)
+    if time.time() % 1 > 0.5:
+        await asyncio.sleep(1 - time.time() % 1)
+    write(valkey, before, created_at=int(time.time()))
+    await store.end_subject("u1", reason="everywhere")
+    write(valkey, after, created_at=int(time.time()))
+    assert await store.find(before) == Reason.SESSION_ENDED
+    assert isinstance(await store.find(after), SessionRecord)
+    await store.end_all(reason="admin")
+    assert await store.find(after) == Reason.SESSION_ENDED
+
+
+async def test_a_session_made_in_the_second_of_an_ending_is_good(open_store: Open) -> None:
+    store = await open_store()
+    second = float(int(time.time()))
+    await store.end_subject("u1", reason="everywhere")
+    counted = msgspec.structs.replace(record(), created_at=second)
+    assert isinstance(await store.find(digest(await store.create(counted))), SessionRecord)
 
 
 async def test_the_index_forgets_sessions_that_expired(open_store: Open, valkey: Valkey) -> None:
