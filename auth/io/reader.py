@@ -90,6 +90,7 @@ class Reader:
         self.touches: set[str] = set()
         self.link: Link
         self._name = name
+        self._heard_at = self.clock()
         self._lease = settings.lease
         self._beats = 0
         self._hooks: list[OnEnded] = []
@@ -336,6 +337,15 @@ class Reader:
         self._next_sweep = self.clock()
         self.counters["flushes"] += 1
 
+    def silence(self) -> float:
+        """Return since how many seconds nothing was heard of the store: of endings, that is."""
+        # A server that answers and grants no lease may be one that is cut off from the others.
+        return self.clock() - max(self._heard_at, self.fresh_as_of)
+
+    def _hear_answer(self, sent_at: float, reply: Reply) -> None:
+        if not isinstance(reply, Exception):
+            self._heard_at = sent_at
+
     def lose(self) -> None:
         """The connection is gone: what is cached may not be used, but for an outage policy."""
         self.cache.lease_until = 0.0
@@ -352,6 +362,8 @@ class Reader:
                 partial(self._granted, connection, self.clock()),
                 int,
             )
+        else:
+            connection.send(("PING",), partial(self._hear_answer, self.clock()))
         now = self.clock()
         if now >= self._next_sweep:
             self._next_sweep = now + 1.0

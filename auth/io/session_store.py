@@ -100,6 +100,7 @@ class RedisSessionStore:
         self.is_revoked = self._reader.is_revoked
         self.follow = self._reader.follow
         self.follow_tokens = self._reader.follow_tokens
+        self.silence = self._reader.silence
         self.lag = self._reader.lag
         self.wall = time.time
 

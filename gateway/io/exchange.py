@@ -313,16 +313,19 @@ class Exchange:
         self._end(keep=False)
 
     def end_with_session(
-        self, loop: asyncio.AbstractEventLoop, error: str = "session_ended"
+        self,
+        loop: asyncio.AbstractEventLoop,
+        error: str = "session_ended",
+        code: int = SESSION_ENDED,
     ) -> None:
         """Its session has ended: what is being streamed stops; what has not begun must be short.
 
         A short answer may be the very one that reports the logout, so it is let through.
-        *error* is for the access log: a right can end in other ways too.
+        *error* is for the access log, *code* for a WebSocket: a right can end in other ways too.
         """
         if self.event.status == 101:
             self.event.error = error
-            self.client.close_relay(SESSION_ENDED)
+            self.client.close_relay(code)
         elif self.answered:
             self.cut(error)
         else:

@@ -14,6 +14,8 @@ from gateway.io.upstream import UpstreamConnection
 SESSION_ENDED = 1008
 """Policy violation (RFC 6455 7.4.1): the identity behind the connection is no more."""
 GOING_AWAY = 1001
+TRY_AGAIN_LATER = 1013
+"""Whether the identity is still there cannot be found out (IANA WebSocket close codes)."""
 
 CLOSING_SECONDS = 1.0
 """How long the client has to answer our close frame before the transport is closed."""

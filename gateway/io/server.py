@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 import termios
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from auth.decision import Reason
 from auth.revocation import TokenRef
@@ -25,7 +25,7 @@ from gateway.io.connection import ClientConnection, Server
 from gateway.io.exchange import Exchange
 from gateway.io.generation import ServerState, make_generation
 from gateway.io.health import HealthChecks
-from gateway.io.relay import GOING_AWAY
+from gateway.io.relay import GOING_AWAY, TRY_AGAIN_LATER
 from gateway.io.serving import Serving
 from gateway.pipeline import is_allowed
 from gateway.shedding import PROBE_SECONDS
@@ -36,6 +36,10 @@ SWEEP_SECONDS = 1.0
 
 FORGET_SECONDS = 3.0
 """How long an idle connection remembers what its client said last."""
+
+OUTAGE_SECONDS = 5.0
+"""How long what runs in somebody's name goes on while the store is silent, if its route is not
+more patient (`on_store_outage`): longer than a restart or a failover takes, as a rule."""
 
 CONTENT_SECONDS = 30.0
 """How long the content of a request may come without `CONTENT_BYTES` of progress."""
@@ -78,6 +82,7 @@ class GatewayServer:
         self._serving = Serving(self._generation, tuple(observers))
         self._health = HealthChecks()
         self._sweep_seconds = sweep_seconds
+        self._silence: Callable[[], float] = float  # nothing is watched: no silence
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
@@ -189,6 +194,24 @@ class GatewayServer:
             if identity is not None and not is_allowed(snapshot, exchange.head, identity):
                 exchange.end_with_session(self._loop, "access_revoked")
 
+    def watch_store(self, silence: Callable[[], float]) -> None:
+        """Have what runs in somebody's name ended when the store cannot be heard for too long.
+
+        *silence* returns since how many seconds nothing was heard of it: endings least of all.
+        """
+        self._silence = silence
+
+    def _end_what_nobody_vouches_for(self) -> None:
+        silence = self._silence()
+        if silence <= OUTAGE_SECONDS:
+            return
+        for exchange in tuple(self._serving.exchanges):
+            matched = exchange.matched
+            if matched is None or not (exchange.session_digest or exchange.token):
+                continue
+            if silence > max(OUTAGE_SECONDS, matched.route.route.serve_cached):
+                exchange.end_with_session(self._loop, Reason.STORE_UNAVAILABLE, TRY_AGAIN_LATER)
+
     def live_sessions(self) -> set[str]:
         """Return the digests of the sessions in whose name something runs."""
         return {exchange.session_digest for exchange in self._serving.exchanges} - {""}
@@ -241,6 +264,7 @@ class GatewayServer:
             self._sweep_stalled(connection, now)
         for exchange in tuple(self._serving.exchanges):
             self._sweep_exchange(exchange, now)
+        self._end_what_nobody_vouches_for()
         for pool in self._generation.pools.values():
             for endpoint in pool.endpoints:
                 endpoint.close_aged(now)

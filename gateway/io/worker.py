@@ -147,6 +147,7 @@ class Worker:
         # Whoever deletes a record, `redis-cli` included: what runs in its name ends.
         self._assembly.store.follow(server.live_sessions)
         self._assembly.store.follow_tokens(server.live_tokens)
+        server.watch_store(self._assembly.store.silence)
         # What is there now stays: the collector need not look at it again and again. The request
         # path makes hardly any cycles, so it may wait for more garbage than by default.
         gc.collect()

@@ -13,6 +13,7 @@ from auth.revocable_tokens import reference_of
 from auth.session import digest
 from config.model import AccessRule, Route, TokenIssuer
 from tests.gateway.io.harness import (
+    ALL,
     PRIVATE,
     Gateway,
     RawClient,
@@ -143,6 +144,34 @@ async def test_a_reload_ends_what_it_would_not_let_in(
         assert await client.at_end(0.2) is not goes_on
         if not goes_on:
             assert running.events[-1].error == "access_revoked"
+
+
+@pytest.mark.parametrize(
+    ("silent_for", "serve_cached", "goes_on"),
+    [(4.9, 0.0, True), (5.1, 0.0, False), (59.0, 60.0, True), (61.0, 60.0, False)],
+    ids=["a restart", "too long", "a patient route", "too long for that one too"],
+)
+async def test_a_stream_ends_when_nobody_can_say_whether_its_session_lives(
+    silent_for: float,
+    serve_cached: float,
+    goes_on: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    routes = [replace(PRIVATE, serve_cached=serve_cached), ALL]
+    async with (
+        upstream(Streaming()) as backend,
+        gateway(configuration(one_upstream(backend), routes)) as running,
+    ):
+        cookie = running.sessions.sign_in("u1")
+        client, nobodys = await streams_of(
+            running, with_cookie(b"/private/x", cookie), with_cookie(b"/public", cookie)
+        )
+        running.server.watch_store(lambda: silent_for)
+        running.server.sweep(asyncio.get_running_loop().time())
+
+        assert await client.at_end(0.2) is not goes_on
+        assert not await nobodys.at_end(0.05)
+        if not goes_on:
+            assert running.events[-1].error == "store_unavailable"
 
 
 class OneToken:

@@ -413,3 +413,38 @@ async def test_a_worker_that_was_stopped_and_continued_admits_nothing_that_ended
         worker.kill()
         worker.wait()
         worker.stdout.close()
+
+
+@pytest.mark.parametrize("tracking", [True, False])
+async def test_it_is_known_since_when_the_store_is_silent(
+    open_store: Open, valkey: Valkey, relay: Relay, *, tracking: bool
+) -> None:
+    user = ""
+    if not tracking:
+        rights = ["reset", "on", ">pw", "~*", "&*", "+@all", "-client|tracking"]
+        valkey.client.execute_command("ACL", "SETUSER", "plain", *rights)  # type: ignore[no-untyped-call]
+        user = "plain:pw@"
+    store = await open_store(relay.url.replace("//", f"//{user}"))
+    began = time.monotonic()
+    while time.monotonic() < began + 0.3:
+        assert store.silence() < 0.25
+        await asyncio.sleep(0.01)
+    relay.from_store.hold()
+    await asyncio.sleep(0.3)
+    assert 0.2 < store.silence() < 1
+    relay.from_store.release()
+    async with asyncio.timeout(2):
+        while store.silence() > 0.1:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_primary_that_may_not_write_is_as_good_as_silent(
+    open_store: Open, valkey: Valkey
+) -> None:
+    store = await open_store()
+    valkey.client.config_set("min-replicas-to-write", 1)
+    try:
+        await asyncio.sleep(0.4)
+        assert store.silence() > 0.2
+    finally:
+        valkey.client.config_set("min-replicas-to-write", 0)
