@@ -4,7 +4,7 @@
 #   docker run -p 8080:8080 -v ./routes.yaml:/etc/doorward/routes.yaml:ro -v doorward:/etc/doorward/.doorward doorward
 #
 # `store.url: embedded` works in it: the image brings Debian's valkey-server. Several gateways share
-# a Redis or Valkey of their own instead (docs/deployment.md).
+# a Redis or Valkey of their own instead (docs/operations.md).
 FROM python:3.11-slim-trixie AS build
 WORKDIR /build
 COPY requirements.lock pyproject.toml README.md LICENSE ./
