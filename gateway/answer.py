@@ -14,3 +14,7 @@ class Answer(msgspec.Struct, frozen=True):
     """The code for `X-Doorward-Error` and the log; empty for an answer that is no error."""
     close: bool = False
     """Whether the connection must not be used again."""
+
+    def __repr__(self) -> str:
+        """Leave out the fields and the content, among which a session may be."""
+        return f"Answer({self.status} {self.error})"

@@ -72,6 +72,10 @@ class RequestHead(msgspec.Struct, frozen=True, dict=True):
     ends_here: bool = False
     """Whether the gateway answers by itself: `OPTIONS *`, and OPTIONS with `Max-Forwards: 0`."""
 
+    def __repr__(self) -> str:
+        """Leave out the fields and the query, among which cookies and tokens are."""
+        return f"RequestHead({self.method} {self.authority} {self.target.path})"
+
     @cached_property
     def section(self) -> FieldSection:
         """The fields by name, and what was worked out of them."""

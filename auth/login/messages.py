@@ -30,6 +30,10 @@ class LoginRequest(msgspec.Struct, frozen=True):
     request_id: str = ""
     """Shown on pages about a failure, so that a person can quote it."""
 
+    def __repr__(self) -> str:
+        """Leave out what holds passwords, codes and cookies."""
+        return f"LoginRequest({self.method} {self.path})"
+
 
 class LoginAnswer(msgspec.Struct, frozen=True):
     """A complete answer, small and in memory; the same shape as `gateway.answer.Answer`."""
@@ -41,3 +45,7 @@ class LoginAnswer(msgspec.Struct, frozen=True):
     """Also there for HEAD: whoever serves it leaves the body out and keeps its length."""
     error: str = ""
     """The code of `X-Doorward-Error`, for the log; empty for an answer that is no error."""
+
+    def __repr__(self) -> str:
+        """Leave out the fields, among which a session may be."""
+        return f"LoginAnswer({self.status} {self.error})"
