@@ -80,11 +80,12 @@ fuzz: .venv/.installed-dev
 
 # Three locks: production (its image brings a server of its own), with the embedded store, and with the tools.
 LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --build-deps-for editable
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+LOCK_PROJECT := $(LOCK) --build-deps-for editable
 lock: .venv/.installed-dev
-	$(LOCK) --output-file requirements.lock pyproject.toml
-	$(LOCK) --extra embedded --output-file requirements-embedded.lock pyproject.toml
-	$(LOCK) --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(LOCK_PROJECT) --output-file requirements.lock pyproject.toml
+	$(LOCK_PROJECT) --extra embedded --output-file requirements-embedded.lock pyproject.toml
+	$(LOCK_PROJECT) --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
 
 clean:
