@@ -38,7 +38,16 @@ class Peer(NamedTuple):
     environment: Mapping[str, str] = {}
 
 
-def _nginx(ground: Ground, location: str, *, modules: str = "", http: str = "") -> list[str]:
+def nginx_command(  # noqa: PLR0913 - keyword-only, and each a place in the file
+    ground: Ground,
+    location: str,
+    *,
+    modules: str = "",
+    http: str = "",
+    server: str = "",
+    listen: str = "",
+) -> list[str]:
+    """Write the configuration of an nginx that passes on, and return its command."""
     directory = ground.directory
     directory.mkdir(parents=True, exist_ok=True)
     configuration = directory / "nginx.conf"
@@ -59,7 +68,8 @@ http {{
     keepalive_requests 10000000; }}
   {http}
   server {{
-    listen 127.0.0.1:{ground.port} reuseport;
+    listen 127.0.0.1:{ground.port} reuseport {listen};
+    {server}
     proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
     proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Request-Id $request_id;
@@ -73,7 +83,7 @@ http {{
 
 def nginx_plain(ground: Ground) -> Peer:
     """Nginx that passes everything on."""
-    return Peer("nginx, plain proxy", _nginx(ground, ""))
+    return Peer("nginx, plain proxy", nginx_command(ground, ""))
 
 
 def nginx_lua(ground: Ground) -> Peer:
@@ -103,7 +113,7 @@ def nginx_lua(ground: Ground) -> Peer:
     )
     return Peer(
         "nginx + Lua, session looked up in Redis",
-        _nginx(ground, lua, modules=modules),
+        nginx_command(ground, lua, modules=modules),
         fields={"Cookie": f"doorward={COOKIE}"},
     )
 
