@@ -5,7 +5,7 @@ value itself (256 random bits), which no gateway keeps: whoever reads the store,
 replication, cannot open what is sealed, and neither can we until the browser comes again.
 """
 
-import os
+import secrets
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,7 +17,7 @@ _NONCE_BYTES = 12
 
 def seal(cookie_value: str, content: bytes, *, purpose: str) -> bytes:
     """Return *content* encrypted and authenticated (AES-256-GCM) for this session and *purpose*."""
-    nonce = os.urandom(_NONCE_BYTES)
+    nonce = secrets.token_bytes(_NONCE_BYTES)
     return nonce + _cipher(cookie_value, purpose).encrypt(nonce, content, None)
 
 

@@ -1,6 +1,10 @@
 """The tests mirror the packages, and the documents name what there is."""
 
+import ast
 import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,110 @@ def modules() -> list[str]:
     found = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     names = [path.relative_to(ROOT).as_posix() for path in found if path.name != "__init__.py"]
     return sorted(set(names) - RECORDS_ONLY)
+
+
+SERVICE = {
+    f"auth/login/{name}.py"
+    for name in (
+        *("accounts", "assembly", "back_channel", "passwords", "provider_sign_in"),
+        *("provider_sign_out", "service", "sign_in", "throttle"),
+    )
+}
+"""What of the login service touches the world; the rest of it is held to the rules of the core."""
+
+WORLD = frozenset(
+    (
+        *("aiohttp", "argon2", "asyncio", "click", "concurrent", "fcntl", "getpass", "glob"),
+        *("hiredis", "http.client", "importlib", "io", "logging", "multiprocessing", "os"),
+        *("pathlib", "prometheus_client", "queue", "random", "redis", "resource", "secrets"),
+        *("select", "selectors", "shutil", "signal", "socket", "socketserver", "sqlite3", "ssl"),
+        *("subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid"),
+        *("uvloop", "watchfiles"),
+    )
+)
+"""Files, sockets, clocks, randomness, environment, logs, tasks and processes."""
+
+ALLOWED = {
+    "auth/session.py": {"secrets"},  # a cookie value is what it is random for
+    "auth/sealing.py": {"secrets"},  # a nonce
+    "auth/login/provenance.py": {"secrets"},  # a form's nonce
+    "auth/login/pages.py": {"pathlib"},  # the templates beside it
+    "gateway/page.py": {"importlib"},  # the same, read once
+    "gateway/admin_page.py": {"importlib"},
+}
+
+
+@cache
+def core() -> list[str]:
+    """Return the modules that touch nothing of the world, as paths from the root."""
+    folders = (*PACKAGES, "auth/login")
+    found = {path for name in folders for path in (ROOT / name).glob("*.py")}
+    shell = {ROOT / "gateway/__main__.py", *(ROOT / "gateway").glob("cli*.py")}
+    names = {path.relative_to(ROOT).as_posix() for path in found - shell}
+    return sorted(name for name in names - SERVICE if not name.endswith("__init__.py"))
+
+
+@cache
+def outside() -> list[str]:
+    """Return the dotted names of all other modules."""
+    paths = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    names = {path.relative_to(ROOT).as_posix() for path in paths if path.name != "__init__.py"}
+    return [dotted(name) for name in names - set(core())]
+
+
+def dotted(module: str) -> str:
+    return module.removesuffix(".py").replace("/", ".")
+
+
+def imports_of(module: str) -> Iterator[str]:
+    """Yield every dotted name that *module* imports, wherever in it."""
+    for node in ast.walk(ast.parse((ROOT / module).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+
+
+def is_in(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+@pytest.mark.parametrize("module", core())
+def test_a_module_of_the_core_touches_nothing_of_the_world(module: str) -> None:
+    forbidden = WORLD - ALLOWED.get(module, set())
+    breaches = [name for name in imports_of(module) if any(is_in(name, each) for each in forbidden)]
+    for node in ast.walk(ast.parse((ROOT / module).read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}:
+                breaches.append(called)
+            if re.fullmatch(r"(.*\.)?(datetime|date)\.(now|utcnow|today)", called):
+                breaches.append(called)
+
+    assert breaches == []
+
+
+@pytest.mark.parametrize("module", core())
+def test_a_module_of_the_core_imports_no_module_outside_it(module: str) -> None:
+    assert [n for n in imports_of(module) if any(is_in(n, each) for each in outside())] == []
+
+
+def test_an_allowance_is_made_for_what_is_there_alone() -> None:
+    for module, names in ALLOWED.items():
+        used = {name for name in names if any(is_in(n, name) for n in imports_of(module))}
+
+        assert used == names, module
+
+
+def test_the_contract_on_imports_names_the_whole_core() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    (contract,) = (
+        each for each in tools["importlinter"]["contracts"] if each["type"] == "forbidden"
+    )
+
+    assert contract["source_modules"] == [dotted(name) for name in core()]
+    assert {dotted(name) for name in SERVICE} <= set(contract["forbidden_modules"])
 
 
 @pytest.mark.parametrize("module", modules())
