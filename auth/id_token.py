@@ -28,12 +28,13 @@ class RefusedToken(ValueError):
     """A token of the provider that is no good; the text is fit for a log.
 
     `clock_off` is by how many seconds the clocks differ at least, when that is the trouble:
-    positive when the provider's is ahead.
+    positive when the provider's is ahead. `too_weak` says that the person did not prove enough.
     """
 
-    def __init__(self, message: str, *, clock_off: float = 0.0) -> None:
+    def __init__(self, message: str, *, clock_off: float = 0.0, too_weak: bool = False) -> None:
         super().__init__(message)
         self.clock_off = clock_off
+        self.too_weak = too_weak
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -42,6 +43,10 @@ class Expected(msgspec.Struct, frozen=True):
     issuer: str
     client_id: str
     nonce: str
+    acr_values: tuple[str, ...] = ()
+    """One of them, if there are any (OIDC Core section 5.5.1.1)."""
+    max_age: float | None = None
+    """Seconds since the person proved who they are, at most."""
 
 
 class LogoutNotice(msgspec.Struct, frozen=True):
@@ -78,6 +83,7 @@ def check_id_token(
     if "auth_time" in claims and numeric_date(claims["auth_time"]) is None:
         raise RefusedToken("its auth_time is not a time")
     _check_times(claims, now, longest=LONGEST_LIFETIME)
+    _check_strength(claims, expected, now)
     if "at_hash" in claims and claims["at_hash"] != _left_half(access_token, algorithm):
         raise RefusedToken("its at_hash is not of the access token that came with it")
 
@@ -133,6 +139,16 @@ def _check_times(claims: Mapping[str, Any], now: float, *, longest: float) -> fl
     if ahead > CLOCK_SKEW:
         raise RefusedToken("it is from the future", clock_off=ahead)
     return expires_at
+
+
+def _check_strength(claims: Mapping[str, Any], expected: Expected, now: float) -> None:
+    """Check what was asked for beyond the sign-in itself: asking alone binds no provider."""
+    if expected.acr_values and claims.get("acr") not in expected.acr_values:
+        raise RefusedToken("its acr is none of those that were asked for", too_weak=True)
+    if expected.max_age is not None:
+        auth_time = numeric_date(claims.get("auth_time"))
+        if auth_time is None or now - auth_time > expected.max_age + CLOCK_SKEW:
+            raise RefusedToken("its auth_time is missing or longer ago than max_age", too_weak=True)
 
 
 def _left_half(access_token: str, algorithm: str) -> str:

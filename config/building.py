@@ -155,6 +155,9 @@ def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:
             namespace=str,
             own_callback=quantities.flag,
             end_session=quantities.flag,
+            acr_values=tuple,
+            max_age=quantities.duration,
+            prompt=str,
         )
     )
 

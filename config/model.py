@@ -109,6 +109,11 @@ class Provider(msgspec.Struct, frozen=True):
     """Whether it sends people back to `/.doorward/callback/ID`."""
     end_session: bool = True
     """Whether signing out here signs out there too."""
+    acr_values: tuple[str, ...] = ()
+    """Asked for, and one of them demanded; empty: however the provider likes."""
+    max_age: float | None = None
+    """How long ago, in seconds, somebody may have proven to it who they are."""
+    prompt: str = ""
 
 
 class Login(msgspec.Struct, frozen=True):

@@ -246,6 +246,20 @@ _PROVIDER = _mapping(
         default=False,
     ),
     end_session=_flag("Whether signing out here signs out there too.", default=True),
+    acr_values=_set(
+        _words("An authentication context class."),
+        "How people must have signed in there (`acr`), best first: asked for, and whoever comes "
+        "back without one of them is not let in. Left out: however the provider likes.",
+        default=[],
+    ),
+    max_age=_duration(
+        "How long ago somebody may have signed in there; else they are asked again. Left out: as "
+        "long as the provider likes.",
+        *("1s", "400d"),
+    ),
+    prompt=_one_of(
+        "What the provider asks for even if it knows them.", "login", "consent", "select_account"
+    ),
 )
 
 _LOGIN = _mapping(

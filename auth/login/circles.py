@@ -1,10 +1,11 @@
 """Signing in that goes in circles: noticed, stopped, and the cause named.
 
-How this works. A browser that was just signed in and stands before the sign-in page again did not
-get in with its session; where a provider signs people in without asking, it would go on so for
-ever. Each sign-in is counted in a cookie of a minute; at the fourth arrival we stop and say why, as
-far as the request tells: what became of the session cookie since. Nothing is guarded by the count,
-so it needs no proof: whoever changes it only hides a page of advice from themselves.
+How this works. A browser that stands before the sign-in page again within three seconds of being
+signed in did not get in with its session; where a provider signs people in without asking, it would
+go on so for ever. A cookie has the time of the last sign-in and how often that has happened in a
+row; the third time we stop and say why, as far as the request tells: what became of the session
+cookie since. Whoever signs in again later, or after signing out, is in no circle. The count guards
+nothing, so it needs no proof: whoever changes it only hides advice from themselves.
 """
 
 import re
@@ -14,15 +15,17 @@ import msgspec
 from auth.cookies import sign_in_cookie_prefix
 from auth.decision import Reason
 from auth.identity import Authenticated, Rejected
-from auth.login.answers import Problem
+from auth.login.answers import Fields, Problem
 from auth.login.visit import Visit
 from config.model import SessionSettings
 
-_MOST = 3
-"""Sign-ins within `_WITHIN` that are no circle: a person who looks around, several tabs at once."""
-_WITHIN = 60
-"""Seconds."""
-_VALUE = re.compile(r"([0-9]{1,3})\.([0-9]{1,12})")
+_STOP_AT = 3
+"""Returns in a row."""
+_AT_ONCE = 3.0
+"""Seconds from a sign-in to a return that nobody can have meant: two redirects, and slow ones."""
+_REMEMBERED = 600
+"""Seconds: as long as somebody may take at a provider."""
+_VALUE = re.compile(r"([0-9])\.([0-9]{1,15})", re.ASCII)
 
 _CIRCLE = Problem(400, "sign_in_loop", "Signing in goes in circles")
 _NO_COOKIE = (
@@ -60,7 +63,7 @@ _UNKNOWN = "You were signed in several times just now, and none of these session
 
 
 class Circles:
-    """Counts the sign-ins of a browser."""
+    """Notices when a browser comes back from signing in at once, again and again."""
 
     def __init__(self, settings: SessionSettings, *, public_url: str) -> None:
         """Take the settings of the cookies, and where the site wants to be reached."""
@@ -69,21 +72,30 @@ class Circles:
         self._attributes = "; Secure" if settings.secure else ""
         self._public_url = public_url
 
-    def note(self, visit: Visit, now: float) -> tuple[str, str]:
-        """Return the field that counts one more sign-in, at *now* (epoch seconds)."""
-        count, since = self._recent(visit, now)
-        return self._cookie(f"{count + 1}.{since}", _WITHIN)
+    def note_sign_in(self, visit: Visit, now: float) -> tuple[str, str]:
+        """Return the field that remembers a sign-in at *now* (epoch seconds)."""
+        returns, _ = self._recent(visit)
+        return self._cookie(f"{returns}.{int(now * 1000)}", _REMEMBERED)
 
-    def forget(self) -> tuple[str, str]:
-        """Return the field that begins the count anew."""
-        return self._cookie("", 0)
+    def note_return(self, visit: Visit, now: float) -> tuple[Fields, Problem | None]:
+        """Return the fields that remember that *visit* came to sign in, and what is wrong if it is.
 
-    def find_problem(self, visit: Visit, now: float) -> Problem | None:
-        """Return what is wrong if this browser goes in circles."""
-        count, _ = self._recent(visit, now)
-        if count < _MOST:
-            return None
-        return msgspec.structs.replace(_CIRCLE, detail=self._cause(visit))
+        *now* is in epoch seconds.
+        """
+        if self.cookie_name not in visit.request.cookies:
+            return (), None
+        returns, signed_in_at = self._recent(visit)
+        if not 0 <= now - signed_in_at <= _AT_ONCE:
+            return (self._cookie("", 0),), None
+        if returns + 1 < _STOP_AT:
+            kept = f"{returns + 1}.{int(signed_in_at * 1000)}"
+            return (self._cookie(kept, _REMEMBERED),), None
+        problem = msgspec.structs.replace(_CIRCLE, detail=self._cause(visit))
+        return (self._cookie("", 0),), problem
+
+    def forget(self, visit: Visit) -> Fields:
+        """Return the fields that begin the count anew: the person signed out."""
+        return (self._cookie("", 0),) if self.cookie_name in visit.request.cookies else ()
 
     def _cause(self, visit: Visit) -> str:
         caller = visit.request.caller
@@ -94,12 +106,10 @@ class Circles:
             return _CAUSES.get(Reason(caller.reason), _UNKNOWN)
         return _NO_COOKIE.format(public=self._public_url)
 
-    def _recent(self, visit: Visit, now: float) -> tuple[int, int]:
-        """Return how many sign-ins there were, and since when; none if that is long ago."""
+    def _recent(self, visit: Visit) -> tuple[int, float]:
+        """Return how often in a row this browser came back, and when it was signed in last."""
         found = _VALUE.fullmatch(visit.request.cookies.get(self.cookie_name, ""))
-        if found and 0 <= now - int(found[2]) < _WITHIN:
-            return int(found[1]), int(found[2])
-        return 0, int(now)
+        return (int(found[1]), int(found[2]) / 1000) if found else (0, 0.0)
 
     def _cookie(self, value: str, max_age: int) -> tuple[str, str]:
         attributes = f"; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{self._attributes}"

@@ -133,6 +133,12 @@ def authorization_url(
         "code_challenge": urlsafe_b64encode(challenge).rstrip(b"=").decode(),
         "code_challenge_method": "S256",
     }
+    if provider.acr_values:
+        asked["acr_values"] = " ".join(provider.acr_values)
+    if provider.max_age is not None:
+        asked["max_age"] = str(int(provider.max_age))
+    if provider.prompt:
+        asked["prompt"] = provider.prompt
     return with_query(metadata.authorization_endpoint, asked)
 
 

@@ -93,6 +93,13 @@ _CLOCK = Problem(
     "By about {seconds} seconds: too much to tell whether its answer is new. Somebody who looks "
     "after them must set one of them.",
 )
+_TOO_WEAK = Problem(
+    403,
+    "provider_too_weak",
+    "{label} did not ask you for enough",
+    "This site needs a stronger or a more recent sign-in there, with a second factor perhaps. Try "
+    "again, or ask somebody who looks after {label}.",
+)
 _ENDED = Problem(
     403,
     "provider_session_ended",
@@ -217,7 +224,7 @@ class ProviderSignIn:
         fields = (
             *fields,
             ("Set-Cookie", set_cookie(self._session, cookie, max_age)),
-            self._circles.note(visit, self._clock()),
+            self._circles.note_sign_in(visit, self._clock()),
         )
         if self._session.same_site != "strict":
             return self._answers.redirect(return_to, fields=fields)
@@ -243,7 +250,7 @@ class ProviderSignIn:
         except ProviderUnavailable as error:
             raise _Failure(_UNREACHABLE, str(error)) from error
         except RefusedToken as error:
-            problem = _CLOCK if error.clock_off else _FAILED
+            problem = _TOO_WEAK if error.too_weak else _CLOCK if error.clock_off else _FAILED
             raise _Failure(
                 problem, f"the ID token: {error}", seconds=abs(error.clock_off)
             ) from error
@@ -269,7 +276,14 @@ class ProviderSignIn:
         self, client: ProviderClient, begun: BegunSignIn, tokens: Tokens
     ) -> dict[str, object]:
         algorithm, claims = await client.verify(tokens.id_token, types=ID_TOKEN_TYPES)
-        expected = Expected(begun.issuer, begun.client_id, begun.nonce)
+        provider = client.provider
+        expected = Expected(
+            begun.issuer,
+            begun.client_id,
+            begun.nonce,
+            acr_values=provider.acr_values,
+            max_age=provider.max_age,
+        )
         check_id_token(
             claims,
             expected,

@@ -84,29 +84,30 @@ class SignIn:
         """
         if not self._answers.serves_sign_in:
             return self._answers.error_page(visit, _ELSEWHERE)
-        circle = self._circles.find_problem(visit, self._clock())
+        fields, circle = self._circles.note_return(visit, self._clock())
         if circle:
             again = f"{LOGIN_PATH}?{urlencode(visit.request.query)}"
-            fields = (self._circles.forget(),)
             return self._answers.error_page(visit, circle, fields=fields, again=again)
         wanted = visit.request.query.get(self._return_parameter) or "/"
         return_to = safe_return_url(wanted, origins=visit.return_origins)
         provider = self._chosen(visit)
         if provider is None or self._at_providers is None or visit.request.method != "GET":
-            return self._form(visit, return_to)
+            return self._form(visit, return_to, fields=fields)
         begun = await self._at_providers.begin(visit, provider, return_to)
         if isinstance(begun, Problem):
-            fields = (("Retry-After", "5"),)
-            return self._form(visit, return_to, begun, fields=fields)
-        return begun
+            return self._form(visit, return_to, begun, fields=(*fields, ("Retry-After", "5")))
+        return msgspec.structs.replace(begun, fields=(*begun.fields, *fields))
 
     def _chosen(self, visit: Visit) -> Provider | None:
-        """Return the provider that was chosen; the only way there is needs no choice."""
+        """Return the provider that was chosen; the only way there is needs no choice.
+
+        Whoever is signed in is asked all the same: a new sign-in ends the session they have.
+        """
         providers = self._login.providers
         if "provider" in visit.request.query:
             name = visit.request.query["provider"]
             return next((each for each in providers if each.id == name), None)
-        if len(providers) == 1 and not self._login.accounts:
+        if len(providers) == 1 and not self._login.accounts and visit.identity is None:
             return providers[0]
         return None
 
@@ -167,7 +168,7 @@ class SignIn:
         max_age = int(self._settings.absolute_timeout)
         fields: Fields = (("Set-Cookie", set_cookie(self._settings, cookie, max_age)),)
         if visit.provenance is Provenance.OWN:  # programs go in no circles
-            fields = (*fields, self._circles.note(visit, now))
+            fields = (*fields, self._circles.note_sign_in(visit, now))
         if visit.prefers(unless_told="page") == "page":
             return self._answers.redirect(visit.return_to, fields=fields)
         told = {
@@ -224,7 +225,7 @@ class SignIn:
             "providers": [self._choice(each, return_to) for each in self._login.providers],
         }
         if problem is None:
-            return self._answers.page(visit, "login", values)
+            return self._answers.page(visit, "login", values, fields=fields)
         values |= {"problem": problem.title, "advice": problem.detail}
         return self._answers.page(
             visit, "login", values, status=problem.status, fields=fields, error=problem.code

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from auth.cookies import clear_cookie
-from auth.login.answers import Answers, Problem
+from auth.login.answers import Answers, Fields, Problem
+from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.visit import Visit
 from auth.ports import Ended, SessionStore
@@ -50,6 +51,7 @@ class SignOut:
     ) -> None:
         """Take what signing out needs; *find_onward* says where it goes on, after it is done."""
         self._settings = configuration.session
+        self._circles = Circles(self._settings, public_url=configuration.server.public_url)
         self._find_onward = find_onward
         self._answers = answers
         self._store = store
@@ -74,7 +76,8 @@ class SignOut:
         everywhere = "1" in (asked.form.get("everywhere"), asked.query.get("everywhere"))
         ended = await self._end(visit, everywhere=everywhere)
         onward = await self._find_onward(visit) if self._find_onward else None
-        fields: tuple[tuple[str, str], ...] = (("Set-Cookie", clear_cookie(self._settings)),)
+        cleared = ("Set-Cookie", clear_cookie(self._settings))
+        fields: Fields = (cleared, *self._circles.forget(visit))
         if visit.prefers(unless_told="json") == "json":
             told = msgspec.structs.asdict(ended)
             if onward:

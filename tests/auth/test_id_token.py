@@ -126,6 +126,37 @@ def test_anything_else_is_refused(changes: dict[str, Any], why: str) -> None:
         check(changed(USUAL, **changes))
 
 
+STRONG = Expected(ISSUER, "gateway", "the-nonce", acr_values=("mfa", "hwk"), max_age=60.0)
+
+
+def check_strong(claims: dict[str, Any]) -> None:
+    check_id_token(claims, STRONG, NOW, algorithm="RS256", access_token=ACCESS_TOKEN)
+
+
+@pytest.mark.parametrize("acr", ["mfa", "hwk"])
+def test_a_sign_in_that_is_as_strong_as_asked_for_is_taken(acr: str) -> None:
+    check_strong(changed(USUAL, acr=acr, auth_time=NOW - 60))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"auth_time": NOW},
+        {"acr": "pwd", "auth_time": NOW},
+        {"acr": ["mfa"], "auth_time": NOW},
+        {"acr": "mfa"},
+        {"acr": "mfa", "auth_time": NOW - 91},
+    ],
+    ids=str,
+)
+def test_a_weaker_or_older_one_is_refused_although_it_was_asked_for(
+    changes: dict[str, Any],
+) -> None:
+    with pytest.raises(RefusedToken) as caught:
+        check_strong(changed(USUAL, **changes))
+    assert caught.value.too_weak
+
+
 @pytest.mark.parametrize(
     ("now", "off"), [(NOW - 400, 400), (NOW + 900, -900)], ids=["ahead", "behind"]
 )

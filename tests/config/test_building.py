@@ -106,6 +106,9 @@ login:
       namespace: people-of-b
       own_callback: true
       end_session: false
+      acr_values: [mfa, pwd]
+      max_age: 1h
+      prompt: select_account
 """
     ).login
     assert (login.url, login.return_parameter) == ("https://login.example.com/in", "rd")
@@ -123,6 +126,9 @@ login:
             namespace="people-of-b",
             own_callback=True,
             end_session=False,
+            acr_values=("mfa", "pwd"),
+            max_age=3600.0,
+            prompt="select_account",
         ),
     )
 
@@ -139,9 +145,7 @@ _ONLY = "{id: a, issuer: 'https://a.example', client_id: c}"
     ],
     ids=["the only way to sign in", "beside accounts", "beside another"],
 )
-def test_subjects_are_told_apart_by_where_people_sign_in(
-    login: str, namespaces: list[str]
-) -> None:
+def test_subjects_are_told_apart_by_where_people_sign_in(login: str, namespaces: list[str]) -> None:
     read = configuration(MINIMAL + f"login: {login}\n").login
     assert [provider.namespace for provider in read.providers] == namespaces
 

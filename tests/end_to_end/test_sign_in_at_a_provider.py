@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.async_api import Page, async_playwright, expect
@@ -37,6 +37,7 @@ PROVIDER = """
       client_secret: {secret}
       namespace: {id}
       own_callback: {own_callback}
+      max_age: 1h
 """
 ROUTES = """
 version: 1
@@ -222,7 +223,7 @@ async def test_what_binds_a_sign_in_to_a_browser_stays_from_upstreams_and_ends_w
     await person.visit(f"{setting.only}/", stay_on=setting.only)  # left lying
     arrived = await person.sign_in(f"{setting.only}/", "ada")
     kept = [name for name in person.cookies if name.startswith("doorward-sign-in-")]
-    assert len(kept) == 1
+    assert len(kept) == 2  # the one left lying, and the time of this sign-in
     assert "doorward" not in told(arrived).get("cookie", "")
 
 
@@ -345,11 +346,42 @@ async def test_a_program_is_told_where_signing_out_goes_on(
     assert told["continue_at"].startswith(f"{setting.corp.issuer}/session/end?")
 
 
+async def test_a_parameter_that_comes_twice_is_no_answer(setting: Setting, person: Person) -> None:
+    """D6: which of the two would count?"""
+    begun = await person.visit(f"{setting.only}/", stay_on=setting.only)
+    callback = (await person.sign_in(begun.url, "ada", stay_on=setting.corp.issuer)).url
+    for again in ("state", "code", "iss"):
+        value = parse_qs(urlsplit(callback).query)[again][0]
+        refused = await person.visit(f"{callback}&{again}={quote(value)}")
+        assert (refused.status, "doorward" in person.cookies) == (400, False)
+    assert told(await person.visit(callback))["x-auth-subject"] == "corp:ada"
+
+    form = [("logout_token", "x"), ("logout_token", "y")]
+    refused = await person.visit(f"{setting.only}{BACK_CHANNEL}", form=form)
+    assert (refused.status, refused.fields["Cache-Control"]) == (400, "no-store")
+
+
 async def test_a_page_elsewhere_is_never_where_a_sign_in_ends(
     setting: Setting, person: Person
 ) -> None:
     begin = f"{setting.only}/.doorward/login?return_to={quote('https://evil.example/')}"
     assert (await person.sign_in(begin, "ada")).url == f"{setting.only}/"
+
+
+async def test_a_browser_that_loses_its_session_cookie_does_not_go_round_for_ever(
+    setting: Setting, person: Person
+) -> None:
+    await person.sign_in(f"{setting.only}/", "ada")
+    url = f"{setting.only}/notes"
+    for _ in range(3):
+        person.jar.clear(lambda cookie: cookie.key == "doorward")
+        arrived = await person.visit(url, stay_on=setting.only)
+        if arrived.status == 400:
+            break
+        back = await person.visit(arrived.url, stay_on=setting.corp.issuer)
+        url = (await person.visit(back.url, stay_on=f"{setting.only}/.doorward/")).url
+    assert (arrived.status, arrived.fields["X-Doorward-Error"]) == (400, "sign_in_loop")
+    assert "does not send the session cookie back" in arrived.page.text
 
 
 @pytest.fixture

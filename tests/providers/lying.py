@@ -47,6 +47,8 @@ class LyingProvider:
         """Sent instead of the usual one, if it is not empty."""
         self.statuses: dict[str, int] = {}
         """By path: answered instead of 200."""
+        self.moved: dict[str, str] = {}
+        """By path: redirected to there (307) instead."""
         self.bodies: dict[str, bytes] = {}
         """By path: sent instead of the usual content."""
         self.seen: list[tuple[str, dict[str, str], dict[str, str]]] = []
@@ -110,6 +112,7 @@ class LyingProvider:
         usual = {
             "/.well-known/openid-configuration": self.metadata,
             "/jwks": {"keys": [self._jwk()]},
+            "/moved": self.metadata,
             "/userinfo": self.userinfo,
             "/token": {
                 "access_token": "an-access-token",
@@ -118,6 +121,8 @@ class LyingProvider:
             },
         }
         status = self.statuses.get(request.path, 200)
+        if request.path in self.moved:
+            return web.Response(status=307, headers={"Location": self.moved[request.path]})
         if request.path in self.bodies:
             return web.Response(status=status, body=self.bodies[request.path])
         return web.json_response(usual[request.path], status=status)

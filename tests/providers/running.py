@@ -104,7 +104,7 @@ class Person:
         url: str,
         *,
         stay_on: str = "",
-        form: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Arrived:
         """Go to *url* and wherever it leads; stop before leaving *stay_on* (an origin)."""

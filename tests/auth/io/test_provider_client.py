@@ -122,9 +122,18 @@ async def test_the_metadata_of_another_issuer_is_refused(
 
 
 async def test_no_redirect_is_followed(lying: LyingProvider, client: ProviderClient) -> None:
-    lying.statuses[DISCOVERY] = 302
-    with pytest.raises(ProviderUnavailable, match="302"):
+    lying.moved[DISCOVERY] = "/moved"
+    with pytest.raises(ProviderUnavailable, match="307"):
         await client.metadata()
+
+
+async def test_a_code_and_a_secret_are_not_sent_on(
+    lying: LyingProvider, client: ProviderClient
+) -> None:
+    lying.moved["/token"] = "/moved"
+    with pytest.raises((ProviderUnavailable, ProviderRefused)):
+        await client.exchange("the-code", BEGUN)
+    assert asked(lying, "/moved") == 0
 
 
 async def test_an_answer_that_is_too_large_is_not_read(

@@ -132,6 +132,24 @@ def test_every_request_asks_for_a_code_with_state_nonce_and_pkce() -> None:
     assert "the-verifier" not in url
 
 
+def test_how_people_sign_in_there_may_be_asked_for() -> None:
+    strict = Provider(
+        "corp",
+        "Corp",
+        ISSUER,
+        "gateway",
+        acr_values=("mfa", "pwd"),
+        max_age=3600.0,
+        prompt="login",
+    )
+    asked = parse_qs(urlsplit(authorization_url(strict, METADATA, BEGUN, "s")).query)
+    assert (asked["acr_values"], asked["max_age"], asked["prompt"]) == (
+        ["mfa pwd"],
+        ["3600"],
+        ["login"],
+    )
+
+
 def test_a_query_that_is_there_already_stays() -> None:
     assert with_query("https://a.example/x?p=1", {"q": "a b"}) == "https://a.example/x?p=1&q=a+b"
 

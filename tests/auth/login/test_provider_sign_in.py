@@ -302,6 +302,16 @@ async def test_the_only_way_is_taken_at_once_but_not_by_head(
     assert field(answer, "location").startswith(f"{lying.issuer}/authorize?")
 
 
+async def test_whoever_is_signed_in_is_asked_before_that_session_ends(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    restart(corp_site, lying.configured(), accounts=False)
+    await sign_in_at(lying, browser := corp_site.browser())
+    answer = await browser.get("/.doorward/login")
+    assert answer.status == 200
+    assert "You are signed in as Ada" in PageReader(answer.body).text
+
+
 async def test_an_unknown_provider_is_no_way(corp_site: Site) -> None:
     answer = await corp_site.browser().get("/.doorward/login", {"provider": "other"})
     assert answer.status == 200
@@ -345,6 +355,17 @@ async def test_with_several_providers_each_must_say_whose_answer_it_is(
     assert (await browser.get(f"{CALLBACK}/own", query)).status == 303
 
     assert (await browser.get(f"{CALLBACK}/corp", query)).status == 404
+
+
+async def test_whoever_did_not_prove_enough_is_told_so_and_not_let_in(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    restart(corp_site, lying.configured(acr_values=("mfa",)))
+    lying.claims["acr"] = "pwd"
+    answer = await sign_in_at(lying, browser := corp_site.browser())
+    assert (answer.status, answer.error, browser.session) == (403, "provider_too_weak", "")
+    lying.claims["acr"] = "mfa"
+    assert (await sign_in_at(lying, browser)).status == 303
 
 
 async def test_tabs_that_were_abandoned_do_not_fill_the_browser(

@@ -85,7 +85,7 @@ async def test_a_second_click_is_not_answered_before_the_first_is_true(
 
 
 async def test_the_cookie_is_cleared_as_it_was_set(browser: Browser) -> None:
-    (cookie,) = cookies_of(await browser.post(LOGOUT, {}, JSON))
+    cookie, _ = cookies_of(await browser.post(LOGOUT, {}, JSON))
     name, *attributes = cookie.split("; ")
     assert name == "__Host-doorward="
     assert {"Path=/", "Max-Age=0", "Secure"} <= set(attributes)
