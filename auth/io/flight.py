@@ -271,10 +271,11 @@ class SessionFlight(Flight):
         # From when the reads were sent: the key may be that much nearer to its end.
         entry = Entry(record, deadline=self._sent_at + min(idle, left), epochs=names)
         window = reading.idle_timeout
-        if idle + LEAST_GAIN * window < min(window, left):
-            entry.touch_at = self._sent_at  # shorter than ours: somebody else wrote it
+        used_at = reading.wall() + idle - window
+        if used_at < record.created_at - LEAST_GAIN * window:
+            pass  # it never had the whole window: its writer wants it to end then, used or not
         elif idle + LEAST_GAIN * window < left:
-            entry.touch_at = self._sent_at + idle - (1 - TOUCH_EVERY) * window
+            entry.touch_at = self._sent_at + max(0.0, idle - (1 - TOUCH_EVERY) * window)
         self._finish(reading.cache.sessions, entry)
 
 

@@ -323,7 +323,7 @@ async def test_a_verdict_is_good_up_to_the_first_of_its_limits(
         (44_000, 50, 0.0),
     ],
     ids=[
-        *("shorter than ours", "just written", "fresh", "longer than ours", "without end"),
+        *("long unused", "just written", "fresh", "longer than ours", "without end"),
         *("as long as it may live", "nearly that", "worth a write"),
     ],
 )
@@ -333,6 +333,12 @@ async def test_use_is_reported_when_that_gains_something(
     """The idle time is 100 s: a report is due after 10 of them, and not worth less than 5."""
     await bench.verdict(([record(expires_at=WALL + left), None], ttl, None), (None,))
     assert bench.cache.sessions[NAME].touch_at == pytest.approx(CLOCK + touch_at)
+
+
+async def test_a_key_that_was_meant_to_end_sooner_is_let_end(bench: Bench) -> None:
+    young = record(created_at=WALL - 10)
+    await bench.verdict(([young, None], 60_000, None), (None,))
+    assert bench.cache.sessions[NAME].touch_at == float("inf")
 
 
 Prepare = Callable[[Bench], None]

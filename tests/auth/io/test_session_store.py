@@ -343,10 +343,11 @@ async def test_a_hook_hears_of_every_ending(open_store: Open, valkey: Valkey) ->
 
 class TestIdleExpiry:
     settings = SessionSettings(cookie_name="doorward", secure=False, lease=0.3, idle_timeout=100.0)
+    older = msgspec.structs.replace(record(), created_at=time.time() - 60)
 
     async def test_use_extends_the_life_of_the_key(self, open_store: Open, valkey: Valkey) -> None:
         store = await open_store(settings=self.settings)
-        name = digest(await store.create(record()))
+        name = digest(await store.create(self.older))
         valkey.client.pexpire(session_key(name), 50_000)
         await store.find(name)
         store.peek(name)
@@ -362,7 +363,7 @@ class TestIdleExpiry:
 
     async def test_ten_thousand_uses_write_once(self, open_store: Open, valkey: Valkey) -> None:
         store = await open_store(settings=self.settings)
-        name = digest(await store.create(record()))
+        name = digest(await store.create(self.older))
         valkey.client.pexpire(session_key(name), 50_000)
         for _ in range(10_000):
             store.peek(name) or await store.find(name)
