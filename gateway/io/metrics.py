@@ -66,6 +66,8 @@ FAMILIES: Mapping[str, Family] = {
     "request_bytes": Family("counter", "Bytes of content received from clients."),
     "response_bytes": Family("counter", "Bytes of content sent to clients."),
     "connections": Family("gauge", "Open client connections."),
+    "connections_refused": Family("counter", "Client connections over a limit, turned away."),
+    "requests_shed": Family("counter", "Requests refused because a worker was overloaded."),
     "upstream_connections": Family("gauge", "Open connections to upstreams."),
     "session_cache_entries": Family("gauge", "Sessions held in memory."),
     "session_cache_hits": Family("counter", "Session look-ups answered under a lease."),

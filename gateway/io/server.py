@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 import termios
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from auth.decision import Reason
 from auth.revocation import TokenRef
@@ -33,6 +33,8 @@ from gateway.shedding import PROBE_SECONDS
 __all__ = ["GatewayServer", "ServerState"]
 
 SWEEP_SECONDS = 1.0
+SWEEP_STEP = 100
+"""Connections looked at before requests get their turn."""
 
 FORGET_SECONDS = 3.0
 """How long an idle connection remembers what its client said last."""
@@ -226,6 +228,8 @@ class GatewayServer:
         pools = self._generation.pools.values()
         return {
             "connections": float(len(self._serving.connections)),
+            "connections_refused": float(self._serving.refused_connections),
+            "requests_shed": float(self._serving.shed),
             "upstream_connections": float(
                 sum(len(endpoint.open) for pool in pools for endpoint in pool.endpoints)
             ),
@@ -252,18 +256,29 @@ class GatewayServer:
         while True:
             await asyncio.sleep(self._sweep_seconds)
             try:
-                self.sweep(self._loop.time())
+                for _ in self._sweep_in_steps(self._loop.time()):
+                    await asyncio.sleep(0)  # thousands of connections must hold up no request
             except Exception:  # noqa: BLE001 - a bug must not end all time limits
                 _log.exception("a sweep over the connections failed")
 
     def sweep(self, now: float) -> None:
         """End what has taken too long by *now*, the loop's time."""
-        for connection in tuple(self._serving.connections):
+        for _ in self._sweep_in_steps(now):
+            pass
+
+    def _sweep_in_steps(self, now: float) -> Iterator[None]:
+        """Do as `sweep` does; yields now and then."""
+        for count, connection in enumerate(tuple(self._serving.connections), 1):
             if connection.exchange is None:
                 self._sweep_idle(connection, now)
             self._sweep_stalled(connection, now)
-        for exchange in tuple(self._serving.exchanges):
-            self._sweep_exchange(exchange, now)
+            if not count % SWEEP_STEP:
+                yield
+        for count, exchange in enumerate(tuple(self._serving.exchanges), 1):
+            if not exchange.over:
+                self._sweep_exchange(exchange, now)
+            if not count % SWEEP_STEP:
+                yield
         self._end_what_nobody_vouches_for()
         for pool in self._generation.pools.values():
             for endpoint in pool.endpoints:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -44,6 +45,7 @@ ORPHAN_SECONDS = 5.0
 TERMINATED_SECONDS = 30.0
 CERTIFICATE_SECONDS = 2.0
 """How often the certificates' files are looked at."""
+MOST_DESCRIPTORS = 1 << 20
 CLOSE_SECONDS = 3.0
 """For closing connections that nobody waits for any more; the supervisor is patient for longer."""
 
@@ -211,9 +213,22 @@ async def work(end: socket.socket) -> None:
     await worker.close()
 
 
+def allow_many_descriptors() -> None:
+    """Raise this process's limit of open files as far as it may.
+
+    Shells and init systems start with 1,024 for programs that use `select`; each client takes one,
+    and often one more towards an upstream.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     """Run the worker."""
     start_logging()
+    allow_many_descriptors()
     # Its own session keeps the terminal's signals away, and these are for the supervisor anyway.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

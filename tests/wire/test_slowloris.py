@@ -3,9 +3,9 @@
 import asyncio
 import os
 import resource
-import socket
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,19 +15,14 @@ import pytest
 
 from tests.gateway.io.harness import Upstreams, upstream
 from tests.wire.outside import Outside, outside
+from tests.wire.slow_clients import BEGINNINGS
 
 pytestmark = pytest.mark.wire
 
 ROUTES = "  - {id: all, match: {path: /*}, upstream: app, access: public}"
 SMALL = b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n"
-BEGINNINGS = {
-    "head": b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
-    "body": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n",
-    "form": b"POST /.doorward/login HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n"
-    b"Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=",
-    "read": b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n",
-    "nothing": b"",
-}
+PROGRAM = Path(__file__).with_name("slow_clients.py")
+KINDS = len(BEGINNINGS)
 FEW = 500
 MANY = 5000
 REAPED_WITHIN = 110.0
@@ -54,56 +49,29 @@ async def serve(
 
 
 class Attackers:
-    """Open sockets that send a byte now and then, from a thread of their own."""
+    """Slow clients, in a process of their own, so that they do not slow down the measuring."""
 
     def __init__(self, port: int, count: int) -> None:
-        self.sockets: list[socket.socket] = []
-        self._over = threading.Event()
-        kinds = list(BEGINNINGS)
-        for number in range(count):
-            kind = kinds[number % len(kinds)]
-            attacker = socket.socket()
-            attacker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            attacker.connect(("127.0.0.1", port))
-            attacker.setblocking(False)
-            attacker.send(BEGINNINGS[kind])
-            self.sockets.append(attacker)
-            if kind in ("head", "body", "form"):
-                attacker.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._talking = [s for at, s in enumerate(self.sockets) if at % len(kinds) < 3]
-        self._thread = threading.Thread(target=self._talk)
-        self._thread.start()
-
-    def _talk(self) -> None:
-        while not self._over.wait(1.0):
-            for at, talking in enumerate(self._talking):
-                with suppress(OSError):
-                    talking.send(b"x")
-                if at % 50 == 0:
-                    time.sleep(0.002)
+        self._process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(port), str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
 
     @property
     def ended(self) -> int:
         """How many the gateway has closed."""
-        count = 0
-        for attacker in self.sockets:
-            try:
-                left = attacker.recv(1, socket.MSG_PEEK)
-                # Who reads nothing sees its own buffer first; a send tells that nobody listens.
-                if left and attacker.send(b"x") == 1:
-                    continue
-            except BlockingIOError:
-                continue
-            except OSError:
-                pass
-            count += 1
-        return count
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
 
     def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-        for attacker in self.sockets:
-            attacker.close()
+        self._process.communicate()
 
 
 @contextmanager
@@ -176,9 +144,8 @@ async def hold_on(tmp_path: Path, count: int, *, until_reaped: bool) -> None:
             assert busy < max(3 * quiet, 0.025)
             # A stalled answer holds the buffers of two sockets; everybody else next to nothing.
             assert grown < 16 * 1024**2 + count * 64 * 1024
-            kinds = len(BEGINNINGS)
             async with asyncio.timeout(20):  # heads, and those who say nothing
-                while attackers.ended < count * 2 // kinds - 5:
+                while attackers.ended < count * 2 // KINDS - 5:
                     await asyncio.sleep(0.2)
             if until_reaped:
                 async with asyncio.timeout(REAPED_WITHIN):

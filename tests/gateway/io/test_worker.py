@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,3 +172,12 @@ async def test_draining_is_asked_for_and_ends_the_worker(tmp_path: Path, valkey:
         assert gateway.worker.patience == 2.5
     with pytest.raises(ConnectionRefusedError):
         await gateway.get("/")
+
+
+def test_a_worker_may_open_as_many_files_as_it_is_let() -> None:
+    code = (
+        "import resource as r, gateway.io.worker as w; n = r.RLIMIT_NOFILE;"
+        "hard = r.getrlimit(n)[1]; r.setrlimit(n, (64, hard)); w.allow_many_descriptors();"
+        "assert r.getrlimit(n) == (min(hard, w.MOST_DESCRIPTORS), hard), r.getrlimit(n)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
