@@ -35,10 +35,10 @@ def answer_bytes(answer: Answer, *, method: str, keep: bool) -> tuple[bytes, int
         lines.append(f"Content-Length: {len(answer.body)}")
     if not keep:
         lines.append("Connection: close")
-    text = "\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or "\r" in text:
+    text = "\r\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
         raise ValueError("a field of an answer holds a line break")
-    head = text.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n"
+    head = text.encode("latin-1") + b"\r\n\r\n"
     if method == "HEAD" or answer.status in (204, 304):
         return head, 0
     return head + answer.body, len(answer.body)

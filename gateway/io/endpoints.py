@@ -6,6 +6,7 @@ handed to it as plain values; its answers are written like all others.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache
 from time import time
 from typing import NoReturn
 from urllib.parse import parse_qsl
@@ -23,8 +24,7 @@ from config.model import AccessRule
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
 from gateway.forward_auth import original_request
-from gateway.forwarding import identity_block
-from gateway.head import RequestHead
+from gateway.head import Fields, RequestHead
 from gateway.io.answering import CONTINUE
 from gateway.io.exchange import Exchange
 from gateway.outcome import Outcome, Unavailable, Verdict
@@ -155,20 +155,24 @@ class Endpoints:
 
 def _asked(exchange: Exchange) -> RequestHead:
     assert exchange.origin is not None
-    return original_request(
-        exchange.head,
-        trusted=exchange.origin.trusted,
-        allow_encoded_slash=exchange.generation.snapshot.table.allows_encoded_slash,
-    )
+    head, trusted = exchange.head, exchange.origin.trusted
+    allow = exchange.generation.snapshot.table.allows_encoded_slash
+    # The same head may come again (`HeadReader`); it then asks about the same request.
+    known: tuple[bool, bool, RequestHead] | None = head.__dict__.get("asked")
+    if known is not None and known[0] is trusted and known[1] is allow:
+        return known[2]
+    asked = original_request(head, trusted=trusted, allow_encoded_slash=allow)
+    head.__dict__["asked"] = (trusted, allow, asked)
+    return asked
 
 
 def _auth_answer(exchange: Exchange, asked: RequestHead, outcome: Outcome) -> Answer:
     """Return 200 with the identity fields, 401 or 403; the asking proxy knows nothing else."""
     generation, event = exchange.generation, exchange.event
-    _note(exchange, outcome)
     verdict = outcome.verdict
-    if isinstance(verdict, Allow):
-        return Answer(200, (*_identity_fields(exchange, outcome, verdict.identity), *_PERSONAL))
+    _note(exchange, outcome)
+    if type(verdict) is Allow:
+        return Answer(200, _identity_fields(exchange, outcome, verdict.identity) + _PERSONAL)
     if isinstance(verdict, Challenge):
         return answer_unauthenticated(
             login=generation.snapshot.configuration.login,
@@ -183,18 +187,21 @@ def _auth_answer(exchange: Exchange, asked: RequestHead, outcome: Outcome) -> An
 
 def _identity_fields(
     exchange: Exchange, outcome: Outcome, identity: Identity | None
-) -> Iterable[tuple[str, str]]:
+) -> Fields:
     if identity is None:
-        return
+        return ()
     generation = exchange.generation
     assertion = generation.state.signer.assertion_for(
         identity, outcome.upstream, exchange.event.started_at
     )
-    headers = generation.snapshot.configuration.identity
-    for line in identity_block(headers, identity, assertion).decode("ascii").split("\r\n"):
-        name, _, value = line.partition(": ")
-        if name:
-            yield name, value
+    return _fields_of(generation.blocks.block(identity, assertion))
+
+
+@lru_cache(maxsize=2048)
+def _fields_of(block: bytes) -> Fields:
+    """Return the fields that *block* holds, one a line; a block is used for many requests."""
+    lines = (line.partition(": ") for line in block.decode("ascii").split("\r\n"))
+    return tuple((name, value) for name, _, value in lines if name)
 
 
 def _note(exchange: Exchange, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@ import json
 from ipaddress import ip_network
 
 import jwt
+import msgspec
 import pytest
 
 from auth.identity import Absent, Authenticated
@@ -13,6 +14,7 @@ from tests.gateway.io.harness import (
     gateway,
     one_upstream,
     route,
+    snapshot_of,
     upstream,
 )
 
@@ -321,3 +323,19 @@ async def test_forward_auth_fails_closed_when_the_store_is_out() -> None:
 
         assert answer.status == 503
         await asyncio.sleep(0)
+
+
+async def test_a_question_that_comes_again_is_judged_by_who_may_ask_now() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), ROUTES, trusted_proxies=LOOPBACK)) as running,
+    ):
+        client = await running.connect()
+        for _ in range(3):
+            await client.send(asked_about(b"/public/x"))
+            assert (await client.receive()).status == 200
+        nobody = snapshot_of(configuration(one_upstream(backend), ROUTES), 2)
+        running.server.replace_snapshot(msgspec.structs.replace(running.state, snapshot=nobody))
+        await client.send(asked_about(b"/public/x"))
+
+        assert (await client.receive()).status == 403
