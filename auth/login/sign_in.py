@@ -137,6 +137,9 @@ class SignIn:
         if account is None:
             return self._refuse(visit, _WRONG)
         await self._forgive(login, address)
+        wait = await self._throttle.take_session(account.subject) if self._throttle else 0.0
+        if wait > 0:
+            return self._refuse(visit, _patience(wait), retry_after=math.ceil(wait))
         return await self._begin(visit, account)
 
     async def _begin(self, visit: Visit, account: Account) -> LoginAnswer:

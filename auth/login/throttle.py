@@ -4,7 +4,8 @@ How this works. Each failed sign-in costs a token of three buckets: of the accou
 network, of the network, and of the account from anywhere. A token is taken before the password is
 checked (so that many gateways at once cannot all look first) and put back when it was right, so
 only failures count. The narrow bucket is asked first: somebody who guesses from one place runs dry
-there, and does not lock out the account's owner, who comes from another.
+there, and does not lock out the account's owner, who comes from another. Good ones cost a token of
+a bucket of their own, a large one, which bounds the sessions of an account.
 
 A bucket is a hash `{tokens, at}` under a key with a lifetime of its refill; it is read, refilled
 and written by one script, on the store's clock, so no gateway's clock matters. Names are stored
@@ -63,6 +64,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 return '0'
 """
+SESSIONS = Bucket(size=1000, seconds_each=10.0)
+"""Sessions begun with one account: no program may fill the store by signing in on and on."""
 BEGINNING = Bucket(size=300, seconds_each=0.5)
 """Sign-ins begun at a provider from one network: each of them waits in the store for a while."""
 
@@ -76,6 +79,10 @@ class Throttle(Protocol):
 
     async def put_back(self, login: str, address: str) -> None:
         """Take the count back: the attempt was good, or was never checked."""
+        ...
+
+    async def take_session(self, subject: str) -> float:
+        """Count a session of *subject*; return 0, or the seconds until one may begin."""
         ...
 
     async def take_beginning(self, address: str) -> float:
@@ -115,6 +122,11 @@ class StoreThrottle:
         for key in _keys(login, address):
             await self._run(_PUT_BACK, key)
 
+    async def take_session(self, subject: str) -> float:
+        """See `Throttle.take_session`."""
+        key = f"doorward:attempts:sessions:{_digest_of(subject)}"
+        return await self._run(_TAKE, key, SESSIONS.size, SESSIONS.seconds_each)
+
     async def take_beginning(self, address: str) -> float:
         """See `Throttle.take_beginning`."""
         key = f"doorward:attempts:beginning:{network_of(address)}"
@@ -144,10 +156,14 @@ def network_of(address: str) -> str:
 
 
 def _keys(login: str, address: str) -> tuple[str, str, str]:
-    name = hashlib.sha256(canonical_login(login).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    name = _digest_of(canonical_login(login))
     network = network_of(address)
     return (
         f"doorward:attempts:pair:{name}:{network}",
         f"doorward:attempts:network:{network}",
         f"doorward:attempts:account:{name}",
     )
+
+
+def _digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

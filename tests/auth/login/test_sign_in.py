@@ -350,6 +350,19 @@ async def test_too_many_wrong_passwords_must_wait_and_say_how_long(
     assert (await browser.post(LOGIN, WRONG | {"username": "bob"})).status == 401
 
 
+async def test_more_sessions_than_an_account_may_begin_must_wait(
+    site: Site, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auth.login.throttle.SESSIONS", Bucket(1, 90.0))
+    throttle = StoreThrottle(site.store.commands)
+    site.service = LoginService(configured(), site.store, site.accounts, SECRET, throttle=throttle)
+    await site.browser().sign_in()
+    answer = await site.browser().post(LOGIN, {"username": "ada", "password": PASSWORD})
+    assert (answer.status, answer.error) == (429, "too_many_attempts")
+    assert 80 <= int(field(answer, "retry-after")) <= 90
+    assert "-form=" in field(answer, "set-cookie")  # and no session
+
+
 async def test_more_sign_ins_than_fit_get_503_and_cost_no_attempt(
     site: Site, tmp_path: Path, valkey: Valkey
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from auth.login.throttle import BEGINNING, Bucket, StoreThrottle, network_of
+from auth.login.throttle import BEGINNING, SESSIONS, Bucket, StoreThrottle, network_of
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
 
@@ -69,6 +69,15 @@ async def test_one_network_is_guarded_against_trying_many_names(commands: Redis)
     throttle = StoreThrottle(commands, pair=WIDE, network=NARROW, account=WIDE)
     waits = [await throttle.take(f"user{number}", "192.0.2.1") for number in range(5)]
     assert [wait > 0 for wait in waits] == [False, False, False, True, True]
+
+
+async def test_one_account_begins_no_sessions_without_end(commands: Redis) -> None:
+    one, two = StoreThrottle(commands), StoreThrottle(commands)
+    turns = [(one, two)[turn % 2] for turn in range(SESSIONS.size)]
+    assert {await throttle.take_session("ada") for throttle in turns} == {0.0}
+    for throttle in (one, two):
+        assert 0 < await throttle.take_session("ada") <= SESSIONS.seconds_each
+    assert await one.take_session("bob") == 0.0
 
 
 async def test_one_network_is_guarded_against_beginning_without_end(commands: Redis) -> None:
