@@ -12,7 +12,9 @@ import uvloop
 
 from auth.io.address import StoreURLError
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError
+from auth.io.logout_delivery import LogoutDelivery
 from auth.io.session_store import open_session_store
+from auth.io.signing_keys import SigningKeys
 from config.io.files import load_configuration
 from config.io.places import data_directory
 from config.model import Address, Configuration
@@ -21,6 +23,7 @@ from config.problem import Problem
 from gateway.io.admin import AdminServer
 from gateway.io.demo import DEMO_ACCOUNTS, DemoError, DemoService, add_demo_accounts
 from gateway.io.listening import CannotListenError, address_of, listening_sockets
+from gateway.io.metrics import key
 from gateway.io.preflight import runtime_problems, this_runtime
 from gateway.io.reload import Live, build_live
 from gateway.io.supervisor import RunSettings, StartFailedError, Supervisor
@@ -121,10 +124,15 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
     configuration = supervisor.reloader.live.configuration
     store = await open_session_store(store_url, configuration.session, worker=False)
     admin = AdminServer(supervisor, store)
+    keys = SigningKeys(store.commands)
+    delivery = LogoutDelivery(store.commands, keys, lambda: supervisor.reloader.live.configuration)
+    supervisor.others.append(lambda: _numbers_of(delivery))
     watch = asyncio.create_task(_watch_store(embedded)) if embedded else None
     try:
         admin_address = await admin.start(configuration.admin.listen)
         await supervisor.start()
+        await keys.start()
+        await delivery.start()
         try:
             if not supervisor.stopping:
                 scheme = "https" if configuration.server.certificates else "http"
@@ -141,7 +149,16 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
         if watch is not None:
             watch.cancel()
         await admin.close()
+        await delivery.close()
+        await keys.close()
         await store.close()
+
+
+def _numbers_of(delivery: LogoutDelivery) -> dict[str, float]:
+    return {
+        key("logout_deliveries", upstream, result): float(count)
+        for (upstream, result), count in delivery.counters.items()
+    }
 
 
 async def _watch_store(embedded: EmbeddedStore) -> None:

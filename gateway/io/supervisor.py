@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,6 +81,8 @@ class Supervisor:
         self._store_url = store_url
         self._processes: dict[int, WorkerProcess] = {}
         self._totals = Totals()
+        self.others: list[Callable[[], Mapping[str, float]]] = []
+        """More numbers for `measure`, of what runs beside the workers."""
         self._listeners = listeners
         self._keepers: list[asyncio.Task[None]] = []
         self._started: asyncio.Future[None] | None = None
@@ -127,6 +129,8 @@ class Supervisor:
                 "reload_failures": float(reloader.failed),
             }
         )
+        for numbers in self.others:
+            total.numbers.update(numbers())
         return total
 
     async def start(self) -> None:
