@@ -82,6 +82,11 @@ FAMILIES: Mapping[str, Family] = {
     "sessions_served_cached": Family("counter", "Requests admitted by `on_store_outage`."),
     "store_connection_losses": Family("counter", "Times that the store connection broke."),
     "sessions_ended": Family("counter", "Endings of sessions that workers were told of."),
+    "logout_deliveries": Family(
+        "counter",
+        "Notices of ended sessions: delivered, failed (and tried again), expired undelivered.",
+        ("upstream", "result"),
+    ),
     "store_connected": Family("gauge", "Workers whose store connection holds a lease."),
     "lease_age_seconds": Family("gauge_max", "Age of the oldest worker's lease on the store."),
     "access_log_dropped": Family("counter", "Access log lines lost to a slow or broken sink."),
