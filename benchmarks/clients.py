@@ -111,6 +111,8 @@ async def ask_at_a_rate(  # noqa: C901, PLR0913 - what the JSON holds; callbacks
             await asyncio.sleep(wait)
         elif number % 16 == 0:
             await asyncio.sleep(0)
+        while idle and idle[-1].transport.is_closing():
+            idle.pop()  # a client would notice too, and not ask on it
         if idle:
             send(idle.pop(), due)
         else:

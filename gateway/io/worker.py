@@ -46,6 +46,8 @@ TERMINATED_SECONDS = 30.0
 CERTIFICATE_SECONDS = 2.0
 """How often the certificates' files are looked at."""
 MOST_DESCRIPTORS = 1 << 20
+SWITCH_SECONDS = 0.0005
+"""How long a thread may go on while another one waits for the interpreter."""
 CLOSE_SECONDS = 3.0
 """For closing connections that nobody waits for any more; the supervisor is patient for longer."""
 
@@ -232,6 +234,8 @@ def main() -> None:
     # Its own session keeps the terminal's signals away, and these are for the supervisor anyway.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A reload compiles in a thread; requests must not wait 5 ms for each of its turns.
+    sys.setswitchinterval(SWITCH_SECONDS)
     end = socket.socket(fileno=int(sys.argv[1]))
     end.setblocking(False)
     uvloop.run(work(end))
