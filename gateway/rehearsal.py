@@ -90,7 +90,9 @@ def compose_head(
     if absolute:
         scheme, authority, target = absolute[1].lower(), absolute[2], absolute[3]
     else:
-        scheme, authority, target = public_scheme, public_authority, url.partition("#")[0]
+        # Port 0 is one that the system chooses when the gateway starts; nobody can ask for it.
+        authority = public_authority.removesuffix(":0")
+        scheme, target = public_scheme, url.partition("#")[0]
     if not target.startswith("/"):
         target = f"/{target}"
     lines = [*fields]

@@ -26,6 +26,11 @@ def test_a_url_is_sent_as_a_browser_would_send_it(url: str, authority: str, targ
     assert (head.authority, head.target.text) == (authority, target)
 
 
+def test_a_port_that_is_not_chosen_yet_is_in_no_request() -> None:
+    snapshot = snapshot_of(ROUTES.replace("127.0.0.1:8080", "127.0.0.1:0"))
+    assert compose_head(snapshot, "GET", "/a", ()).authority == "127.0.0.1"
+
+
 def test_a_host_field_replaces_the_one_of_the_url() -> None:
     head = compose_head(SNAPSHOT, "GET", "/a", [("host", "app.example.com")])
     assert head.host == "app.example.com"
