@@ -144,7 +144,7 @@ class Client:
         found: SessionRecord | str | None = store.peek(session)
         if found is None:
             try:
-                found = await store.find(session)
+                found = await self._look_up(store, session)
             except AuthUnavailable:
                 self._record("use", started, "unavailable", session=session, gateway=str(number))
                 return
@@ -158,6 +158,16 @@ class Client:
             self._record(
                 "use", started, "refused", session=session, gateway=str(number), reason=reason
             )
+
+    async def _look_up(self, store: RedisSessionStore, session: str) -> SessionRecord | str:
+        """Look up as requests do: without content by callback first, else by `find`."""
+        if len(self._world.operations) % 2:
+            answer = asyncio.get_running_loop().create_future()
+            store.ask(session, answer.set_result)
+            found: SessionRecord | str | None = await answer
+            if found is not None:
+                return found
+        return await store.find(session)
 
     async def create(self, subject: str = "") -> str:
         """Sign in through a gateway, some for a very short time; empty: it did not work."""
