@@ -1,7 +1,8 @@
 """What happens to a request that has been read: decided, then forwarded or answered.
 
 How this works: `serve_at_once` is the fast path, one synchronous call from the client's bytes to
-the upstream's transport, for a request whose caller is known and for which a connection idles.
+the upstream's transport, for a request whose caller is known and for which a connection idles. A
+session that has to be looked up takes the rest of that way in the callback of the store's reply.
 What it cannot finish it leaves to `serve`, which takes the same steps and may wait between them:
 for the store or an issuer, for a connection, for content. What had been concluded before is kept.
 
