@@ -44,6 +44,7 @@ class _Commands(click.Group):
     elsewhere: ClassVar[dict[str, str]] = {
         "run": "gateway.cli_operations",
         "sessions": "gateway.cli_operations",
+        "tokens": "gateway.cli_operations",
         "keys": "gateway.cli_operations",
         "accounts": "gateway.cli_accounts",
     }

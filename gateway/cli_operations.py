@@ -126,6 +126,57 @@ def revoke(
 
 
 @click.group()
+def tokens() -> None:
+    """Take back bearer tokens before they expire."""
+
+
+@tokens.command("revoke")
+@click.option("--jti", default="", help="Refuse this one token.")
+@click.option("--subject", default="", help="Refuse every token issued for this subject up to now.")
+@click.option("--issuer", default="", help="Who made them; else every issuer of the file.")
+@click.option("--expires-at", type=float, help="When the one token expires, epoch seconds.")
+@_json_option
+@_config_option
+def revoke_bearer_tokens(  # noqa: PLR0913 - the command's options
+    *,
+    jti: str,
+    subject: str,
+    issuer: str,
+    expires_at: float | None,
+    as_json: bool,
+    file: Path,
+) -> None:
+    """Refuse tokens. When this returns, no gateway on the store admits them any more.
+
+    Sessions are ended by `doorward sessions revoke`, and neither command does the other's work.
+    """
+    from gateway.io.admin_tokens import (  # noqa: PLC0415 - it loads the server
+        UnusableRevocationError,
+        Unwanted,
+        revoke_tokens,
+    )
+
+    loaded = load_configuration(file)
+    issuers = [] if isinstance(loaded, list) else [each.issuer for each in loaded.tokens]
+    unwanted = Unwanted(jti, subject, issuer, expires_at)
+    try:
+        ended = _with_store(
+            file, lambda store: revoke_tokens(store, unwanted, issuers, time.time())
+        )
+    except UnusableRevocationError as error:
+        said = str(error).replace("`jti`", "--jti").replace("`subject`", "--subject")
+        said = said.replace("`issuer`", "--issuer").replace("`expires_at`", "--expires-at")
+        raise click.UsageError(said) from error
+    if as_json:
+        click.echo(msgspec.json.encode(ended))
+        return
+    click.echo(
+        f"refused from now on; {ended.acknowledged} of {ended.of} workers confirmed "
+        f"within {ended.waited_ms:.1f} ms"
+    )
+
+
+@click.group()
 def keys() -> None:
     """Keys that sign identity assertions; all gateways on the store share them."""
 
@@ -153,7 +204,7 @@ def rotate(*, file: Path) -> None:
     click.echo(f"{key.kid} signs from {_moment(key.active_at)} on")
 
 
-COMMANDS: tuple[click.Command, ...] = (run, sessions, keys)
+COMMANDS: tuple[click.Command, ...] = (run, sessions, tokens, keys)
 """What `gateway.cli` adds to the command line."""
 
 

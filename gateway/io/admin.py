@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -17,13 +18,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from auth.identity import ABSENT, Authenticated, Caller, Identity
-from auth.ports import SessionStore
+from auth.ports import SessionStore, TokenRevocations
 from config.model import Address, Configuration, Route
 from gateway.admin_access import AdminRequest, refusal_of
 from gateway.admin_page import render_dashboard
 from gateway.explain import explain
 from gateway.io.admin_answers import Handler, answer_errors, json_answer, problem_answer
 from gateway.io.admin_sessions import add_session_routes
+from gateway.io.admin_tokens import add_token_routes
 from gateway.io.listening import address_of, listening_sockets
 from gateway.io.metrics import Measurement, MeasurementCollector, key
 from gateway.io.supervisor import Supervisor
@@ -54,10 +56,14 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _decode_question = msgspec.json.Decoder(Question).decode
 
 
+class AdminStore(SessionStore, TokenRevocations, Protocol):
+    """What is administered."""
+
+
 class AdminServer:
     """Answers on the admin address for *supervisor*, with sessions from *store*."""
 
-    def __init__(self, supervisor: Supervisor, store: SessionStore) -> None:
+    def __init__(self, supervisor: Supervisor, store: AdminStore) -> None:
         self._supervisor = supervisor
         self._store = store
         self._runner: web.AppRunner | None = None
@@ -100,6 +106,7 @@ class AdminServer:
             ]
         )
         add_session_routes(application, self._store, lambda: self._configuration.session)
+        add_token_routes(application, self._store, lambda: self._configuration)
         return application
 
     @web.middleware

@@ -142,3 +142,29 @@ def test_a_bad_file_is_told_with_its_place(operator: Operator) -> None:
     failed = operator.run("sessions", "list", "--subject", "u1")
     assert failed.exit_code == 1
     assert f"{operator.file}:2:1: " in failed.stderr
+
+
+def test_bearer_tokens_are_taken_back_by_id_or_by_subject(operator: Operator) -> None:
+    issuer = ("--issuer", "https://idp.example.com")
+    one = operator.run("tokens", "revoke", "--jti", "t1", *issuer)
+    assert one.exit_code == 0, one.output
+    assert "refused from now on; 0 of 0 workers confirmed" in one.stdout
+    everything = operator.run("tokens", "revoke", "--subject", "u1", *issuer, "--json")
+    assert json.loads(everything.stdout)["ended"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--issuer", "https://a"), "either --jti or --subject"),
+        (("--jti", "t", "--subject", "u"), "either --jti or --subject"),
+        (("--jti", "t"), "give --issuer"),
+        (("--jti", "t", "--issuer", "https://a", "--expires-at", "1"), "--expires-at has passed"),
+    ],
+)
+def test_which_tokens_are_meant_must_be_clear(
+    operator: Operator, arguments: tuple[str, ...], words: str
+) -> None:
+    refused = operator.run("tokens", "revoke", *arguments)
+    assert refused.exit_code == 2
+    assert words in refused.stderr

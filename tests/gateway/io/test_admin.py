@@ -91,6 +91,7 @@ async def test_health_and_metrics_need_no_token_and_no_known_host(
         ("GET", "/api/sessions?subject=u1"),
         ("POST", "/api/sessions"),
         ("DELETE", "/api/sessions?subject=u1"),
+        ("POST", "/api/tokens/revoke"),
         ("POST", "/api/explain"),
         ("POST", "/api/reload"),
         ("GET", "/api/nothing"),
