@@ -174,10 +174,13 @@ class Reader:
         flight.start()
 
     def _tell_found(self, digest: str, then: OnFound, verdict: Verdict | Exception) -> None:
+        found = verdict if isinstance(verdict, SessionRecord | str) else None
         if digest in self.endings:  # heard while the answer was on its way
-            then(Reason.SESSION_ENDED)
-        else:
-            then(verdict if isinstance(verdict, SessionRecord | str) else None)
+            found = Reason.SESSION_ENDED
+        try:
+            then(found)
+        except Exception:  # noqa: BLE001 - a caller's mistake must not end the store's connection
+            _log.exception("a callback failed on what was found of a session")
 
     def _known_good(self, digest: str, serve_cached: float) -> SessionRecord | None:
         """The store is out: return a record that was good when it was lost, for *serve_cached*."""

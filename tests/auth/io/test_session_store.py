@@ -532,6 +532,20 @@ async def test_a_callback_is_told_that_the_store_is_lost(open_store: Open) -> No
     assert isinstance(await store.find(name), SessionRecord)
 
 
+async def test_a_callback_that_fails_harms_nobody_else(open_store: Open) -> None:
+    store = await open_store()
+    name = digest(await store.create(record()))
+    connection = store._reader.link.connection
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    store.ask(name, fail)
+    joined = asked(store, name)
+    assert isinstance(await asyncio.wait_for(joined, 2), SessionRecord)
+    assert store._reader.link.connection is connection
+
+
 async def test_a_callback_hears_of_an_ending_that_overtook_its_answer(
     open_store: Open, valkey: Valkey
 ) -> None:
