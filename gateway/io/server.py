@@ -310,7 +310,7 @@ class GatewayServer:
             connection.seen_progress = (id(exchange), taken)
             connection.seen_at = now
         elif now - connection.seen_at > WRITE_STALL_SECONDS:
-            connection.abort()
+            connection.reset()
 
     def _sweep_exchange(self, exchange: Exchange, now: float) -> None:
         connection = exchange.connection

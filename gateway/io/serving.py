@@ -103,7 +103,7 @@ class Serving:
             return
         self.refused_connections += 1
         if surplus > TURNED_AWAY_AT_ONCE:
-            connection.abort()
+            connection.reset()
         else:
             connection.turn_away(answer_error(Reason.OVERLOADED, request_id="", close=True))
 

@@ -1,6 +1,7 @@
 """What one client, or one upstream, may cost: limits, and that others do not notice."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from contextlib import suppress
@@ -315,6 +316,9 @@ async def test_a_reader_of_single_bytes_is_dropped_and_a_slow_one_is_not(
                     await loop.sock_recv(client, rate)
             await asyncio.sleep(0.02)
         assert (running.server.exchanges == 0) is dropped
+        if dropped:  # with what the kernel held: the client cannot go on reading it
+            await asyncio.sleep(0.05)
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
         client.close()
 
 
