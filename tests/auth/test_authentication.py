@@ -33,7 +33,8 @@ class Sessions:
         return found if self.at_hand and isinstance(found, SessionRecord) else None
 
     def ask(self, session_digest: str, then: OnFound) -> None:
-        then(None)
+        found = self.answers.get(session_digest, Reason.SESSION_UNKNOWN.value)
+        then(None if isinstance(found, AuthUnavailable) else found)
 
     async def find(self, session_digest: str, *, serve_cached: float = 0.0) -> SessionRecord | str:
         self.served_cached.append(serve_cached)
@@ -247,3 +248,35 @@ def test_a_bearer_token_is_ours_only_if_an_issuer_is_configured(value: str, *, o
 def test_credentials_do_not_show_the_token() -> None:
     assert "secret" not in repr(Credentials("d", "secret"))
     assert "secret" not in str(Credentials("d", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("credentials", "expected"),
+    [
+        (Credentials(session_digest="ended"), Rejected(Reason.SESSION_ENDED)),
+        (Credentials(session_digest="nobody"), Rejected(Reason.SESSION_UNKNOWN)),
+        (Credentials(session_digest="over"), Rejected(Reason.SESSION_EXPIRED)),
+        (Credentials(session_digest="outage"), None),
+        (Credentials(), None),
+        (Credentials(token="alice"), None),
+        (Credentials(session_digest="alice", token="alice"), None),
+    ],
+    ids=[
+        *("ended", "unknown", "over", "an outage", "no credential", "a token"),
+        "a cookie and a token",
+    ],
+)
+def test_a_caller_whom_the_store_alone_can_tell_is_told_without_a_task(
+    credentials: Credentials, expected: Caller | None
+) -> None:
+    told: list[Caller | None] = []
+    authenticator().ask(credentials, NOW, told.append)
+    assert told == [expected]
+
+
+async def test_a_caller_is_the_same_however_one_asks() -> None:
+    told: list[Caller | None] = []
+    credentials = Credentials(session_digest="alice")
+    authenticator().ask(credentials, NOW, told.append)
+    assert told == [await authenticator().authenticate(credentials, NOW)]
+    assert isinstance(told[0], Authenticated)

@@ -120,6 +120,9 @@ def test_a_claim_is_read_for_what_it_says(
         ({}, {"groups": ["g"] * 1001}),
         ({}, {"name": ["Alice"]}),
         ({}, {"amr": {"pwd": 1}}),
+        ({}, {"scope": ["read write"]}),
+        ({}, {"scope": "read\nwrite"}),
+        ({}, {"email": "a@b@example.com", "email_verified": True}),
     ],
 )
 def test_a_claim_of_the_wrong_type_refuses_the_token(

@@ -8,6 +8,7 @@ from auth.cookies import (
     AMBIGUOUS,
     Ambiguous,
     clear_cookie,
+    form_cookie_name,
     is_named,
     session_cookie,
     set_cookie,
@@ -141,3 +142,17 @@ def test_a_name_is_compared_without_case(name: str, *, named: bool) -> None:
 
 def test_the_cookies_of_a_sign_in_are_as_safe_from_siblings_as_the_session() -> None:
     assert sign_in_cookie_prefix("__Host-doorward").startswith("__Host-")
+
+
+@pytest.mark.parametrize(
+    ("session", "form", "sign_in"),
+    [
+        ("__Host-doorward", "__Secure-doorward-form", "__Host-doorward-sign-in-"),
+        ("doorward", "doorward-form", "doorward-sign-in-"),
+    ],
+)
+def test_the_other_cookies_are_as_well_guarded_as_their_names_allow(
+    session: str, form: str, sign_in: str
+) -> None:
+    assert form_cookie_name(session) == form
+    assert sign_in_cookie_prefix(session) == sign_in

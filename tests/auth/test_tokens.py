@@ -77,3 +77,122 @@ JSON = st.recursive(
 def test_no_claims_raise_and_none_by_chance_are_good(claims: dict[str, object]) -> None:
     issuer = TokenIssuer("https://idp.example.com", ("gw",), ("ES256",))
     assert check_claims(claims, issuer, 1000.0) is not None
+
+
+HEADER = {"alg": "ES256"}
+CLAIMS = {"iss": "https://idp.example.com", "aud": "gw", "sub": "a", "iat": 900, "exp": 1100}
+IDP = TokenIssuer("https://idp.example.com", ("gw", "api"), ("ES256",))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({}, None),
+        ({"typ": "at+JWT"}, None),
+        ({"kid": "k" * 256}, None),
+        ({"cty": "text"}, None),
+        ({"alg": None}, Reason.TOKEN_ALGORITHM),
+        ({"alg": ""}, Reason.TOKEN_ALGORITHM),
+        ({"alg": ["ES256"]}, Reason.TOKEN_ALGORITHM),
+        ({"crit": []}, Reason.TOKEN_MALFORMED),
+        ({"b64": True}, Reason.TOKEN_MALFORMED),
+        ({"zip": "DEF"}, Reason.TOKEN_MALFORMED),
+        ({"enc": "A256GCM"}, Reason.TOKEN_MALFORMED),
+        ({"p2c": 1}, Reason.TOKEN_MALFORMED),
+        ({"typ": "logout+jwt"}, Reason.TOKEN_MALFORMED),
+        ({"typ": 5}, Reason.TOKEN_MALFORMED),
+        ({"cty": "JWT"}, Reason.TOKEN_MALFORMED),
+        ({"cty": None}, Reason.TOKEN_MALFORMED),
+        ({"kid": ""}, Reason.TOKEN_MALFORMED),
+        ({"kid": "k" * 257}, Reason.TOKEN_MALFORMED),
+        ({"kid": None}, Reason.TOKEN_MALFORMED),
+        ({"kid": 5}, Reason.TOKEN_MALFORMED),
+    ],
+    ids=str,
+)
+def test_a_header_says_what_it_may_or_the_token_is_refused(
+    header: dict[str, object], expected: Reason | None
+) -> None:
+    read = read_token(f"{part(HEADER | header)}.{part(CLAIMS)}.AAAA")
+    assert (read if isinstance(read, Reason) else None) is expected
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (f"{part(HEADER)}.{part({**CLAIMS, 'sub': chr(0)})}.AAAA", Reason.TOKEN_CLAIMS),
+        (f"{part(HEADER)}.{part(CLAIMS)}.AAAA" + "A" * 16 * 1024, Reason.TOKEN_MALFORMED),
+        (f"{part(HEADER)}.{part(CLAIMS)}.AAAA.AAAA", Reason.TOKEN_MALFORMED),
+        (f"{part(HEADER)}.{part(CLAIMS)}.", Reason.TOKEN_MALFORMED),
+        (f"{part(HEADER)}.{part(CLAIMS)}.A", Reason.TOKEN_MALFORMED),
+        (f"{part(HEADER)}.{part(CLAIMS)}.AB", Reason.TOKEN_MALFORMED),
+        (f"{part([])}.{part(CLAIMS)}.AAAA", Reason.TOKEN_MALFORMED),
+        (f" {part(HEADER)}.{part(CLAIMS)}.AAAA", Reason.TOKEN_MALFORMED),
+    ],
+    ids=[
+        *("a zero byte", "too long", "four parts", "no signature", "an impossible length"),
+        *("bits that are not used", "a header that is a list", "a space before it"),
+    ],
+)
+def test_a_token_of_another_form_is_refused(token: str, reason: Reason) -> None:
+    assert read_token(token) is reason
+
+
+@pytest.mark.parametrize("issuer", [None, 5, ["https://idp.example.com"]])
+def test_a_token_whose_issuer_is_no_text_names_none(issuer: object) -> None:
+    assert issuer_of(UnverifiedToken("ES256", None, {"iss": issuer})) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, None),
+        ({"aud": ["gw"]}, None),
+        ({"aud": ["other", "gw"]}, Reason.TOKEN_AUDIENCE),
+        ({"nbf": 1030}, None),
+        ({"iat": 1030}, None),
+        ({"exp": 1000.5}, None),
+        ({"iss": "https://idp.example.com/"}, Reason.TOKEN_ISSUER_UNKNOWN),
+        ({"iss": None}, Reason.TOKEN_ISSUER_UNKNOWN),
+        ({"aud": "other"}, Reason.TOKEN_AUDIENCE),
+        ({"aud": []}, Reason.TOKEN_AUDIENCE),
+        ({"aud": None}, Reason.TOKEN_AUDIENCE),
+        ({"aud": {"gw": 1}}, Reason.TOKEN_AUDIENCE),
+        ({"aud": ["gw", 5]}, Reason.TOKEN_AUDIENCE),
+        ({"sub": ""}, Reason.TOKEN_CLAIMS),
+        ({"sub": 5}, Reason.TOKEN_CLAIMS),
+        ({"sub": "a\r\nX-Auth-Roles: admin"}, Reason.TOKEN_CLAIMS),
+        ({"sub": "a" * 257}, Reason.TOKEN_CLAIMS),
+        ({"nonce": "n"}, Reason.TOKEN_CLAIMS),
+        ({"events": {}}, Reason.TOKEN_CLAIMS),
+        ({"cnf": {"jkt": "x"}}, Reason.TOKEN_CLAIMS),
+        ({"exp": 1000}, Reason.TOKEN_EXPIRED),
+        ({"exp": "1100"}, Reason.TOKEN_CLAIMS),
+        ({"exp": True}, Reason.TOKEN_CLAIMS),
+        ({"exp": None}, Reason.TOKEN_CLAIMS),
+        ({"exp": 2**53 + 2}, Reason.TOKEN_CLAIMS),
+        ({"exp": 900 + 7 * 86_400 + 1}, Reason.TOKEN_CLAIMS),
+        ({"iat": -1}, Reason.TOKEN_CLAIMS),
+        ({"iat": None}, Reason.TOKEN_CLAIMS),
+        ({"iat": 1031}, Reason.TOKEN_NOT_YET_VALID),
+        ({"nbf": 1031}, Reason.TOKEN_NOT_YET_VALID),
+        ({"nbf": "900"}, Reason.TOKEN_CLAIMS),
+    ],
+    ids=str,
+)
+def test_claims_are_good_for_this_issuer_this_audience_and_this_moment(
+    change: dict[str, object], expected: Reason | None
+) -> None:
+    assert check_claims({**CLAIMS, **change}, IDP, 1000.0) is expected
+
+
+@pytest.mark.parametrize(
+    ("audience", "expected"),
+    [(["gw", "other"], None), (["other"], Reason.TOKEN_AUDIENCE)],
+    ids=["somebody else's too", "somebody else's"],
+)
+def test_an_issuer_that_is_not_strict_may_name_others_beside_us(
+    audience: list[str], expected: Reason | None
+) -> None:
+    lenient = TokenIssuer(IDP.issuer, IDP.audience, ("ES256",), strict_audience=False)
+    assert check_claims({**CLAIMS, "aud": audience}, lenient, 1000.0) is expected
