@@ -322,6 +322,27 @@ async def test_a_reader_of_single_bytes_is_dropped_and_a_slow_one_is_not(
         client.close()
 
 
+async def test_a_client_that_takes_nothing_holds_little_in_the_kernel_too() -> None:
+    async with (
+        upstream(pour) as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, ("127.0.0.1", running.port))
+        await loop.sock_sendall(client, GET)
+        held, seen = 0, -1
+        while held != seen or not held:
+            await asyncio.sleep(0.2)
+            (connection,) = running.server._serving.connections
+            assert connection.transport is not None
+            held, seen = server._unacknowledged(connection.transport), held
+        assert held < 1024 * 1024
+        client.close()
+
+
 # Overload ---------------------------------------------------------------------------------------
 
 
