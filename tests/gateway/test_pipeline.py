@@ -14,7 +14,7 @@ from auth.ports import AuthUnavailable
 from config.model import Limits
 from gateway.head import RequestHead
 from gateway.outcome import Outcome, Unavailable
-from gateway.pipeline import Waiting, decide, decide_at_once
+from gateway.pipeline import Waiting, decide, decide_at_once, is_allowed
 from gateway.reading import read_request_head
 from gateway.routing import ENCODED_SLASH, NO_ROUTE
 from gateway.snapshot import Snapshot
@@ -235,3 +235,22 @@ def test_a_head_that_comes_again_is_matched_by_the_table_of_its_generation() -> 
             outcome = decide_at_once(snapshot, again, Known(ABSENT), 0.0)
             assert isinstance(outcome, Outcome)
             assert outcome.route == name
+
+
+SIGNED_IN = [
+    case
+    for case in CASES
+    if isinstance(caller_called(case.caller), Authenticated) and case.status != 400
+]
+
+
+@pytest.mark.parametrize("case", SIGNED_IN)
+def test_who_goes_on_with_a_request_is_who_would_be_let_in_with_it(case: Case) -> None:
+    caller = caller_called(case.caller)
+    assert isinstance(caller, Authenticated)
+    asked = head(case.method, case.target, case.host)
+    assert is_allowed(SNAPSHOT, asked, caller.identity) is (case.verdict == "allow")
+
+
+def test_the_cases_of_who_goes_on_have_both_kinds() -> None:
+    assert {case.verdict == "allow" for case in SIGNED_IN} == {True, False}

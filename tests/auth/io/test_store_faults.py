@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 import redis
@@ -179,13 +180,16 @@ async def test_to_settle_waits_for_a_gateway_that_does_not_hear_of_a_delete(
 
 async def test_to_settle_is_quick_when_everybody_hears(open_store: Open, valkey: Valkey) -> None:
     other, store = await open_store(), await open_store()
+    waits: list[float] = []
     for _ in range(20):
         name = await known(other, await made(store))
         await asyncio.to_thread(valkey.client.delete, session_key(name))
         settled = await store.settle()
         assert other.peek(name) is None
-        assert settled.waited_ms < 1000 * LEASE / 2
         assert (settled.acknowledged, settled.of) == (2, 2)
+        waits.append(settled.waited_ms)
+    # One may be slow on a loaded machine; who waits for leases is slow each time.
+    assert median(waits) < 1000 * LEASE / 2
 
 
 async def test_a_gateway_that_is_gone_costs_one_logout_its_wait(open_store: Open) -> None:

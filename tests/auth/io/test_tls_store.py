@@ -112,7 +112,9 @@ async def test_a_store_that_cannot_prove_itself_or_refuses_us_is_an_outage(
     store = await opened(await secure_port(host, trusted), user)
     try:
         assert store.status()["connected"] is False
-        problem = str(store.status()["problem"])
+        async with asyncio.timeout(10):  # on a loaded machine the first try may be too slow
+            while "TimeoutError" in (problem := str(store.status()["problem"])):
+                await asyncio.sleep(0.02)
         assert ("certificate" in problem.lower()) is not bool(user)
         assert "wrong" not in problem.replace("WRONGPASS", "")
         with pytest.raises(AuthUnavailable):
