@@ -43,7 +43,9 @@ async def test_guessing_is_stopped_on_every_gateway_with_429_and_when_to_come_ba
         assert first.status == 401
         assert first.fields["x-doorward-error"] == "sign_in_failed"
         (bucket,) = valkey.client.keys("doorward:attempts:pair:*")
-        assert float(valkey.client.hget(bucket, "tokens") or 0) == pytest.approx(PAIR.size - 1, abs=0.1)
+        assert float(valkey.client.hget(bucket, "tokens") or 0) == pytest.approx(
+            PAIR.size - 1, abs=0.1
+        )
         valkey.client.hset(bucket, mapping={"tokens": LEFT, "at": time()})
 
         statuses = [(await guess(gateways[turn % 2])).status for turn in range(LEFT)]
