@@ -21,6 +21,7 @@ help:
 .venv/.installed: requirements-embedded.lock pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-embedded.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -rf doorward.egg-info build  # what the build leaves behind; nothing needs it
 	@touch $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
@@ -37,7 +38,7 @@ install: .venv/.installed
 
 # exec: Ctrl-C goes to the gateway itself, which stops all it has started.
 run: .venv/.installed
-	@exec $(BIN)/doorward run --config routes.yaml --demo
+	@exec env PYTHONPYCACHEPREFIX=.venv/pycache $(BIN)/doorward run --config routes.yaml --demo
 
 test: .venv/.installed-dev .venv/oidc-provider/.installed
 	@exec $(BIN)/python -m pytest
