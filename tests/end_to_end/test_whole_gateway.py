@@ -1,6 +1,7 @@
 """What a deployer relies on, seen from outside: sign in, pass through, sign out."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -252,7 +253,9 @@ def resident(pid: int) -> int:
     """Return the resident bytes of each process of the gateway, the largest of them."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # somebody's, that ended
             text = (entry / "stat").read_text()
             if int(text.rpartition(")")[2].split()[1]) == pid or int(entry.name) == pid:
                 found.append(int((entry / "statm").read_text().split()[1]) * 4096)
