@@ -23,7 +23,7 @@ from config.model import SessionSettings
 _LATE = 0.15
 
 
-class _TicketlessCache(SessionCache):
+class TicketlessCache(SessionCache):
     """A read under way is kept although its keys changed meanwhile."""
 
     def drop(self, name: str) -> bool:
@@ -37,7 +37,7 @@ class _TicketlessCache(SessionCache):
 class WithoutTicket(RedisSessionStore):
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._reader.cache = _TicketlessCache()
+        self._reader.cache = TicketlessCache()
 
 
 class WithoutOrder(RedisSessionStore):
@@ -49,7 +49,7 @@ class WithoutOrder(RedisSessionStore):
         connection.on_push = lambda push: void(loop.call_later(_LATE, on_push, push))
 
 
-class _EndlessLease(SessionCache):
+class EndlessLease(SessionCache):
     @property
     def lease_until(self) -> float:
         return float("inf")
@@ -64,7 +64,7 @@ class WithoutLease(RedisSessionStore):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._reader.cache = _EndlessLease()
+        self._reader.cache = EndlessLease()
 
 
 class WithoutBarrier(RedisSessionStore):

@@ -43,6 +43,13 @@ async def open_worker_store(url: str, settings: SessionSettings) -> RedisSession
     return await open_session_store(url, settings, worker=True)
 
 
+async def ask(store: RedisSessionStore, session: str) -> SessionRecord | str | None:
+    """Look a session up as the gateway does first: without a task; None if that says nothing."""
+    told: asyncio.Future[SessionRecord | str | None] = asyncio.get_running_loop().create_future()
+    store.ask(session, lambda found: None if told.done() else told.set_result(found))
+    return await told
+
+
 class World:
     """Gateways, their relays, and a plain client beside them; and what has happened so far."""
 
@@ -142,6 +149,8 @@ class Client:
         store = self._world.stores[number]
         started = clock()
         found: SessionRecord | str | None = store.peek(session)
+        if found is None and self._random.random() < 0.5:
+            found = await ask(store, session)
         if found is None:
             try:
                 found = await self._look_up(store, session)
@@ -191,11 +200,14 @@ class Client:
         self._know(session, 0)
         return session
 
-    async def put(self) -> str:
-        """Sign in through somebody else's login service, which writes the record itself."""
+    async def put(self, *, aged: float = 0.0) -> str:
+        """Sign in through somebody else's login service, which writes the record itself.
+
+        *aged*: it is as old as that (seconds) and was not used since, so each use is reported.
+        """
         session, subject = digest(new_cookie_value()), self._subject()
-        self._world.foreign[session] = subject, time.time()
-        started = clock()
+        self._world.foreign[session] = subject, time.time() - aged
+        started = clock() - aged  # what ended since then may concern it
         if not await self._write(session, 0):
             return ""
         self._record("put", started, "ok", session=session, subject=subject)
@@ -274,7 +286,7 @@ class Client:
 
     async def busy(self) -> None:
         """Delete a session while its use is being reported."""
-        session = await self.put()
+        session = await self.put(aged=IDLE_TIMEOUT - _FOREIGN_TTL / 1000)
         if session:
             await self._look(session)
             await self._look(session)
@@ -319,7 +331,6 @@ class Client:
             "expires_at": created_at + 3600,
             "tenant": str(version),
         }
-        # A short time to live is one that gateways extend with use: each use becomes a touch.
         try:
             return bool(
                 await self._world.direct.set(

@@ -33,7 +33,7 @@ CONTROLS: dict[type[RedisSessionStore], tuple[tuple[int, ...], set[str]]] = {
     WithoutOrder: ((1, 2, 3), ENDED | DELETED),
     WithoutLease: ((34, 22, 41, 12, 54), ENDED | DELETED),
     WithoutBarrier: ((41, 10, 23, 39, 8), ENDED),
-    WithBlindTouch: ((9, 11, 14, 17, 5), DELETED | {"stale_record"}),
+    WithBlindTouch: ((5, 10, 12, 11, 6), DELETED | {"stale_record"}),
     WithoutMemory: ((38, 8, 45), ENDED),
     WithOldCopies: ((41, 16, 32, 39), ENDED | DELETED),
     WithOutagesAsAbsence: ((13, 10, 15), {"wrongly_refused"}),
