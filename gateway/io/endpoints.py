@@ -185,9 +185,7 @@ def _auth_answer(exchange: Exchange, asked: RequestHead, outcome: Outcome) -> An
     return answer_forbidden(outcome.reason, _NOBODY, head=asked, request_id=event.request_id)
 
 
-def _identity_fields(
-    exchange: Exchange, outcome: Outcome, identity: Identity | None
-) -> Fields:
+def _identity_fields(exchange: Exchange, outcome: Outcome, identity: Identity | None) -> Fields:
     if identity is None:
         return ()
     generation = exchange.generation
