@@ -36,13 +36,17 @@ def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
         yield start
 
 
-@pytest.fixture
-def demo(start_gateway: StartGateway) -> Gateway:
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """What `make run` starts, on ports that are free."""
     routes = (ROOT / "routes.yaml").read_text()
     for port in ("8080", "8081", "9001"):
         routes = routes.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
-    return start_gateway(routes, "--demo")
+    directory = tmp_path_factory.mktemp("demo")
+    (directory / "routes.yaml").write_text(routes)
+    gateway = Gateway(directory, "--demo", environment={})
+    yield gateway
+    gateway.stop()
 
 
 @pytest.fixture
