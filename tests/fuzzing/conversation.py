@@ -47,7 +47,8 @@ def stop() -> None:
         left = asyncio.all_tasks(bench.loop)
         for task in left:
             task.cancel()
-        bench.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:  # of nothing, `gather` asks for the thread's loop, and there may be none
+            bench.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         bench.loop.close()
 
 
