@@ -67,7 +67,7 @@ class DocumentFetcher:
             async with self._open().get(url, allow_redirects=False) as response:
                 if response.status != 200:
                     raise LoadError(f"{url} answered with status {response.status}")
-                return await _read_bounded(response, url)
+                return await read_bounded(response, url, largest=LARGEST_JWKS)
         except TimeoutError as error:
             raise LoadError(f"{url} did not answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -81,12 +81,7 @@ class DocumentFetcher:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=_TIMEOUT,
-                auto_decompress=False,
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            )
+            self._session = open_wary_session(_TIMEOUT)
         return self._session
 
 
@@ -289,10 +284,21 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
     return parts.scheme in schemes and bool(parts.hostname)
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, url: str) -> bytes:
+def open_wary_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+    """Return a client for what others serve: keeps no cookie and decompresses nothing."""
+    return aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=timeout,
+        auto_decompress=False,
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+    )
+
+
+async def read_bounded(response: aiohttp.ClientResponse, url: str, *, largest: int) -> bytes:
+    """Return the content of *response*; raise `LoadError` above *largest* bytes."""
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk
-        if len(content) > LARGEST_JWKS:
-            raise LoadError(f"{url} sent more than {LARGEST_JWKS} bytes")
+        if len(content) > largest:
+            raise LoadError(f"{url} sent more than {largest} bytes")
     return bytes(content)

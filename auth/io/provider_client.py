@@ -18,7 +18,7 @@ import msgspec
 
 from auth.decision import Reason
 from auth.id_token import RefusedToken
-from auth.io.jwks import IssuerKeys, LoadError
+from auth.io.jwks import IssuerKeys, LoadError, open_wary_session, read_bounded
 from auth.io.token_verifier import is_signed
 from auth.login.provider import BegunSignIn, Metadata, MetadataError, read_metadata
 from auth.ports import AuthUnavailable
@@ -90,7 +90,9 @@ class ProviderHttp:
             async with self._open().request(
                 method, url, data=form, headers=fields, allow_redirects=False
             ) as response:
-                return response.status, await _read_bounded(response, url)
+                return response.status, await read_bounded(response, url, largest=LARGEST_ANSWER)
+        except LoadError as error:
+            raise ProviderUnavailable(str(error)) from error
         except TimeoutError as error:
             raise ProviderUnavailable(f"{url} did not answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -104,12 +106,7 @@ class ProviderHttp:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=_TIMEOUT,
-                auto_decompress=False,
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-            )
+            self._session = open_wary_session(_TIMEOUT)
         return self._session
 
 
@@ -315,12 +312,3 @@ def _refusal(where: str, status: int, members: Mapping[str, Any]) -> Exception:
     known = isinstance(error, str) and error.isascii() and error.isprintable()
     text = f"{where} answered with status {status}, error {str(error)[:100] if known else '?'}"
     return ProviderUnavailable(text) if status >= 500 else ProviderRefused(text)
-
-
-async def _read_bounded(response: aiohttp.ClientResponse, url: str) -> bytes:
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > LARGEST_ANSWER:
-            raise ProviderUnavailable(f"{url} sent more than {LARGEST_ANSWER} bytes")
-    return bytes(content)
