@@ -10,6 +10,16 @@ import redis
 
 from auth.io.embedded import EmbeddedStore
 
+SOAKS_FOR = 7200
+"""Seconds after which a soak test has hung."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the soak tests their time; all others have the `timeout` of pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(SOAKS_FOR))
+
 
 class Valkey(NamedTuple):
     """A real server that belongs to this test run."""

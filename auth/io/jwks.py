@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from auth.decision import Reason
+from auth.io.tasks import stop
 from auth.keys import LARGEST_JWKS, KeySet, KeySetError, VerificationKey, read_key_set
 from auth.ports import AuthUnavailable
 from auth.tokens import read_json_object
@@ -158,9 +159,7 @@ class IssuerKeys:
 
     async def close(self) -> None:
         """Stop a load that is under way."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+        await stop(self._loading)
 
     def _may_ask(self, *, first: bool) -> bool:
         """Tell whether a request may cause a load now, or wait for the one that is under way.

@@ -16,6 +16,7 @@ import hiredis
 
 from auth.io.address import StoreAddress
 from auth.io.connection import Connection, StoreLost, boottime
+from auth.io.tasks import stop
 from auth.ports import AuthUnavailable
 
 PATIENCE = 0.8
@@ -114,9 +115,7 @@ class Link:
 
     async def close(self) -> None:
         """Disconnect for good."""
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await stop(self._task)
 
     async def _run(self) -> None:
         failures = 0

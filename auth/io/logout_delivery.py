@@ -28,6 +28,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from auth.io.connection import boottime
 from auth.io.signing_keys import SigningKeys
+from auth.io.tasks import stop
 from auth.logout_token import LIVES_FOR, logout_token
 from auth.revocation import EVENTS_KEY
 from config.model import Configuration, Endpoint, Upstream
@@ -82,11 +83,8 @@ class LogoutDelivery:
 
     async def close(self) -> None:
         """Stop; what is under way is left to the next leader."""
-        tasks = [task for _, _, task in self._outboxes.values()]
-        for task in (self._task, *tasks):
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*filter(None, (self._task, *tasks)), return_exceptions=True)
+        await stop(self._task)  # first: it opens outboxes
+        await stop(*(task for _, _, task in self._outboxes.values()))
         if self._http is not None:
             await self._http.close()
 
@@ -101,8 +99,7 @@ class LogoutDelivery:
             }
             for name, (upstream, known_issuer, task) in tuple(self._outboxes.items()):
                 if wanted.get(name) != (upstream, known_issuer) or task.done():
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+                    await stop(task)
                     del self._outboxes[name]
             for name in wanted.keys() - self._outboxes.keys():
                 self._outboxes[name] = (*wanted[name], self._open(*wanted[name]))
@@ -209,10 +206,7 @@ class _Outbox:
 
     async def _drop(self) -> None:
         """Somebody else leads: stop what is under way; it will be sent by them."""
-        tasks = tuple(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await stop(*self._under_way.values())
 
     async def _deliver(self, event_id: bytes, fields: Mapping[bytes, bytes]) -> None:
         """Send the notice until it has arrived or expired, and confirm that."""

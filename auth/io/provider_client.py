@@ -19,6 +19,7 @@ import msgspec
 from auth.decision import Reason
 from auth.id_token import RefusedToken
 from auth.io.jwks import IssuerKeys, LoadError, open_wary_session, read_bounded
+from auth.io.tasks import stop
 from auth.io.token_verifier import is_signed
 from auth.login.provider import BegunSignIn, Metadata, MetadataError, read_metadata
 from auth.ports import AuthUnavailable
@@ -221,9 +222,7 @@ class ProviderClient:
 
     async def close(self) -> None:
         """Stop keeping the keys fresh."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
+        await stop(self._refreshing)
         if self._keys is not None:
             await self._keys.close()
 

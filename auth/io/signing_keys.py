@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from auth.assertion import RETAIN_FOR, AssertionSigner
 from auth.decision import Reason
+from auth.io.tasks import stop
 from auth.keys import KeyRing, SigningKey, from_pem, signing_key, to_pem
 from auth.ports import AuthUnavailable
 from config.model import Assertion
@@ -88,10 +89,8 @@ class SigningKeys:
 
     async def close(self) -> None:
         """Stop keeping the keys fresh."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await stop(self._task)
+        self._task = None
 
     async def refresh(self) -> KeyRing:
         """Read the keys from the store, making the first one if there is none.

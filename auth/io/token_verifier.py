@@ -17,6 +17,7 @@ from auth.claims import identity_of_claims
 from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Rejected
 from auth.io.jwks import DocumentFetcher, Fetch, IssuerKeys
+from auth.io.tasks import stop
 from auth.keys import ALGORITHMS, VerificationKey
 from auth.tokens import LONGEST_TOKEN, UnverifiedToken, check_claims, issuer_of, read_token
 from config.model import TokenIssuer
@@ -68,9 +69,7 @@ class JwtVerifier:
 
     async def close(self) -> None:
         """Stop keeping the keys fresh and close the connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(*self._tasks)
         self._tasks = []
         for keys in self._keys_by_issuer.values():
             await keys.close()

@@ -16,6 +16,7 @@ from auth.assertion import AssertionSigner
 from auth.authentication import Authenticator
 from auth.io.session_store import RedisSessionStore, open_session_store
 from auth.io.signing_keys import SigningKeys
+from auth.io.tasks import stop
 from auth.io.token_verifier import JwtVerifier
 from auth.login.assembly import open_login_service
 from auth.login.messages import LoginAnswer, LoginRequest
@@ -145,9 +146,7 @@ class Assembly:
 
     async def close(self) -> None:
         """Close everything."""
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await stop(*self._retiring)
         if self._current is not None and self._current.verifier is not None:
             await self._current.verifier.close()
         await self._desk.close()

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
+from auth.io.tasks import stop
 from gateway.io.metrics import Measurement
 
 _log = logging.getLogger(__name__)
@@ -148,8 +149,7 @@ class CallingEnd:
 
     async def close(self) -> None:
         """Hang up; the worker takes that as the loss of its supervisor."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await stop(self._task)
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()

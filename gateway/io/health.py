@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable
 
 from auth.decision import Reason
+from auth.io.tasks import stop
 from gateway.io.pool import ConnectFailed, EndpointPool, UpstreamPool
 from gateway.response_reading import ResponseHead
 
@@ -31,12 +32,8 @@ class HealthChecks:
 
     async def stop(self) -> None:
         """Check nothing any more."""
-        tasks = list(self._tasks.values())
+        await stop(*self._tasks.values())
         self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
 
 
 async def _check_for_ever(pool: UpstreamPool) -> None:

@@ -18,6 +18,7 @@ import termios
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from auth.decision import Reason
+from auth.io.tasks import stop
 from auth.revocation import TokenRef
 from gateway.bad_request import BadRequest
 from gateway.events import Observer
@@ -164,9 +165,7 @@ class GatewayServer:
         await self._health.stop()
         for pool in self._generation.pools.values():
             pool.abort()
-        for task in filter(None, (self._sweeper, self._prober)):
-            task.cancel()
-            await asyncio.wait([task])
+        await stop(self._sweeper, self._prober)
         self._sweeper = self._prober = None
         await asyncio.sleep(0)  # let the transports say goodbye
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from auth.io.tasks import stop
 from config.model import Configuration
 from config.problem import Problem
 from gateway.io.control import ChannelError, CommandError, Start
@@ -177,9 +178,8 @@ class Supervisor:
         hurry.cancel()
         for worker in self.workers:
             worker.kill()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(drains, *self._keepers, return_exceptions=True)
+        await stop(*self._keepers)
+        await asyncio.gather(drains, return_exceptions=True)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().remove_signal_handler(number)
         _log.info("stopped")
