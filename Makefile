@@ -1,6 +1,6 @@
 # make run    the gateway on routes.yaml, with an embedded store and a demo behind it
 # make test   everything that is tested; needs no root and no service that is already running
-# make check  format, lint, types, import layers
+# make check  format, lint, types, import layers, catalogues
 # make bench  CPU a request, side by side with the peers that are installed
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
@@ -49,6 +49,7 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/doorward check routes.yaml
+	$(BIN)/python -m tests.auth.phrases
 
 format: .venv/.installed-dev
 	$(BIN)/ruff format .

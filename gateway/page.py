@@ -1,46 +1,59 @@
 """The one page with which the gateway tells a person that something is not as they hoped.
 
-The template is read and compiled once, with this module. The page loads nothing: its style is
-inside, and the policy names the style's hash, so not even an injected style would be applied.
+It is the login service's error page, so that both look and read alike (`auth.login.pages`).
 """
 
-import base64
-import hashlib
-from importlib.resources import files
-
 import msgspec
-from jinja2 import Environment, StrictUndefined
 
-_PAGES = files("gateway") / "pages"
-_STYLE = (_PAGES / "error.css").read_text(encoding="utf-8").strip()
-_TEMPLATE = Environment(
-    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-).from_string((_PAGES / "error.html").read_text(encoding="utf-8"))
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
-
-
-class Link(msgspec.Struct, frozen=True):
-    """Somewhere to go from here."""
-
-    url: str
-    text: str
+from auth.login.answers import Link
+from auth.login.pages import Pages
+from auth.wording import Wording, Wordings, built_in
+from gateway.head import RequestHead
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What the page says."""
+    """What the page says, in the language of its reader."""
 
     status: int
     heading: str
     detail: str
     links: tuple[Link, ...]
     request_id: str
+    detail_language: str = ""
+    """Of the detail, if it is another one (WCAG 2.2, 3.1.2)."""
 
 
-def render_page(page: Page) -> tuple[bytes, str]:
-    """Return the page in UTF-8, and the Content-Security-Policy that goes with it."""
-    return _TEMPLATE.render(page=page, style=_STYLE).encode(), CONTENT_SECURITY_POLICY
+class RefusalPages:
+    """The page of one site, in its languages."""
+
+    def __init__(self, pages: Pages, wordings: Wordings) -> None:
+        """Take the templates and the catalogues."""
+        self._pages = pages
+        self._wordings = wordings
+
+    def wording_for(self, head: RequestHead) -> Wording:
+        """Return the language that whoever sent *head* reads best."""
+        return self._wordings.choose(", ".join(head.by_name.get("accept-language", ())))
+
+    def render(self, page: Page, wording: Wording) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+        """Return the page in UTF-8, and the fields that go with it."""
+        values = {
+            "problem": "",
+            "status": page.status,
+            "heading": page.heading,
+            "explanation": page.detail,
+            "explanation_language": page.detail_language,
+            "links": page.links,
+            "reference": page.request_id,
+        }
+        body = self._pages.render("error", values, wording)
+        return body, (*self._pages.kind, ("Content-Language", wording.language))
+
+
+def refusal_pages(site: str) -> RefusalPages:
+    """Return the page for the site called *site*."""
+    return RefusalPages(Pages(site=site, names=("error",)), Wordings(built_in().values()))
+
+
+PLAIN = refusal_pages("")
+"""For whoever knows no site."""

@@ -12,8 +12,10 @@ from urllib.parse import quote
 import msgspec
 
 from auth.decision import Allow, Challenge, Deny, Reason
+from auth.login.answers import Link
 from auth.origins import Origins
 from auth.return_url import MAX_LENGTH
+from auth.wording import ENGLISH, Values, Wording, phrase
 from config.model import AccessRule, Login, Route
 from gateway.answer import Answer
 from gateway.authority import read_authority
@@ -21,7 +23,7 @@ from gateway.forwarded import Client
 from gateway.head import RequestHead
 from gateway.navigation import is_navigation, wants_page
 from gateway.outcome import Outcome, Unavailable
-from gateway.page import Link, Page, render_page
+from gateway.page import PLAIN, Page, RefusalPages
 from gateway.routing import OWN_PREFIX, EncodedSlash, MethodNotAllowed, NoRoute
 
 UNAUTHENTICATED = "unauthenticated"
@@ -36,6 +38,10 @@ class Words(msgspec.Struct, frozen=True):
     title: str
     heading: str
     detail: str
+    values: Values = {}
+    """For the detail. Heading and detail are for the catalogues (`auth.wording`)."""
+    is_technical: bool = False
+    """Whether the detail is in no catalogue: about HTTP, for whoever writes programs."""
 
 
 # RFC 9110 15.5 and 15.6. Which of the two sides failed is the difference between 500, which is us,
@@ -104,6 +110,18 @@ _ERRORS: dict[str, Words] = {
     ),
 }
 
+_NO_RULE = phrase("A rule for this address does not let you in.")
+_MISSING: dict[Reason, str] = {
+    Reason.GROUP_MISSING: phrase(
+        "This is for the members of certain groups, and you are in none of them."
+    ),
+    Reason.TENANT_MISMATCH: phrase("This belongs to an organisation that is not yours."),
+    Reason.CONDITION_FALSE: _NO_RULE,
+    Reason.CONDITION_FAILED: _NO_RULE,
+}
+
+_START = Link("/", phrase("Start page"))
+
 # Names that RFC 9110 has changed and the standard library of Python 3.11 has not.
 _TITLES = {413: "Content Too Large", 414: "URI Too Long"}
 
@@ -116,10 +134,12 @@ def answer_outcome(  # noqa: PLR0913 - everything a redirect is made of
     origins: Origins,
     request_id: str,
     client: Client | None = None,
+    pages: RefusalPages = PLAIN,
 ) -> Answer:
     """Return the answer to a request that may not go on.
 
-    *client* is what trusted proxies say about who asked, and for which authority.
+    *client* is what trusted proxies say about who asked, and for which authority. *pages* are the
+    site's own.
 
     Raises:
         TypeError: the verdict is an `Allow`; it is for `gateway.forwarding`.
@@ -139,30 +159,35 @@ def answer_outcome(  # noqa: PLR0913 - everything a redirect is made of
     if isinstance(verdict, Deny):
         assert outcome.matched is not None
         rule = outcome.matched.route.policy.rule
-        return answer_forbidden(verdict.reason, rule, head=head, request_id=request_id)
+        return answer_forbidden(verdict.reason, rule, head=head, request_id=request_id, pages=pages)
     if isinstance(verdict, Unavailable):
         return answer_error(
-            verdict.reason, head=head, request_id=request_id, retry_after=verdict.retry_after
+            verdict.reason,
+            head=head,
+            request_id=request_id,
+            retry_after=verdict.retry_after,
+            pages=pages,
         )
     if isinstance(verdict, MethodNotAllowed):
         allow = ("Allow", ", ".join(verdict.allowed))
-        return _answer(Reason.METHOD_NOT_ALLOWED, head, request_id, fields=(allow,))
+        return _answer(Reason.METHOD_NOT_ALLOWED, head, request_id, pages, fields=(allow,))
     if isinstance(verdict, NoRoute):
-        return _answer(Reason.NO_ROUTE, head, request_id)
+        return _answer(Reason.NO_ROUTE, head, request_id, pages)
     if isinstance(verdict, EncodedSlash):
         detail = "The path has an encoded slash, which this route does not take."
-        return answer_bad_request(400, detail, head=head, request_id=request_id)
+        return answer_bad_request(400, detail, head=head, request_id=request_id, pages=pages)
     assert isinstance(verdict, Allow)
     raise TypeError("an allowed request is forwarded, not answered")
 
 
-def answer_error(
+def answer_error(  # noqa: PLR0913 - the parts of an answer
     reason: Reason,
     *,
     request_id: str,
     head: RequestHead | None = None,
     retry_after: int = 1,
     close: bool = False,
+    pages: RefusalPages = PLAIN,
 ) -> Answer:
     """Return the answer to something that failed: the store, an upstream, the gateway itself.
 
@@ -171,11 +196,16 @@ def answer_error(
     fields: tuple[tuple[str, str], ...] = ()
     if _ERRORS[reason].status == 503:
         fields = (("Retry-After", str(max(1, retry_after))),)
-    return _answer(reason, head, request_id, fields=fields, close=close)
+    return _answer(reason, head, request_id, pages, fields=fields, close=close)
 
 
 def answer_bad_request(
-    status: int, detail: str, *, request_id: str, head: RequestHead | None = None
+    status: int,
+    detail: str,
+    *,
+    request_id: str,
+    head: RequestHead | None = None,
+    pages: RefusalPages = PLAIN,
 ) -> Answer:
     """Return the answer to a request that breaks the rules of HTTP or ours.
 
@@ -183,14 +213,22 @@ def answer_bad_request(
     a request that was not understood, nobody can say where the next one begins.
     """
     title = _TITLES.get(status) or HTTPStatus(status).phrase
-    words = Words(status, title, _ERRORS[Reason.BAD_REQUEST].heading, detail)
+    words = Words(status, title, _ERRORS[Reason.BAD_REQUEST].heading, "%(detail)s")
+    words = msgspec.structs.replace(words, values={"detail": detail}, is_technical=True)
     # RFC 9110 15.5.6: 405 comes with Allow, here for a method that no address takes.
     fields = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),) if status == 405 else ()
-    return _answer(Reason.BAD_REQUEST, head, request_id, words=words, fields=fields, close=True)
+    return _answer(
+        Reason.BAD_REQUEST, head, request_id, pages, words=words, fields=fields, close=True
+    )
 
 
 def answer_unauthenticated(
-    *, login: Login, head: RequestHead, request_id: str, presented: bool = False, pages: bool = True
+    *,
+    login: Login,
+    head: RequestHead,
+    request_id: str,
+    presented: bool = False,
+    pages: RefusalPages | None = PLAIN,
 ) -> Answer:
     """Return 401 with the ways to authenticate (RFC 9110 11.6.1), and never which check failed.
 
@@ -202,24 +240,38 @@ def answer_unauthenticated(
         ("WWW-Authenticate", f'Bearer realm="{REALM}"{error}'),
         ("WWW-Authenticate", f'Cookie realm="{REALM}", form-action="{login.url}"'),
     )
-    link = Link(login.url, "Sign in")
+    link = Link(login.url, phrase("Sign in"))
     more = {"login_url": login.url}
     shown_to = head if pages else None
-    return _answer(UNAUTHENTICATED, shown_to, request_id, fields=fields, more=more, links=(link,))
+    return _answer(
+        UNAUTHENTICATED,
+        shown_to,
+        request_id,
+        pages or PLAIN,
+        fields=fields,
+        more=more,
+        links=(link,),
+    )
 
 
 def answer_forbidden(
-    reason: Reason, rule: AccessRule, *, head: RequestHead, request_id: str
+    reason: Reason,
+    rule: AccessRule,
+    *,
+    head: RequestHead,
+    request_id: str,
+    pages: RefusalPages = PLAIN,
 ) -> Answer:
     """Return 403, saying what is asked for as far as that is no secret; never a redirect."""
-    known = _ERRORS[FORBIDDEN]
-    words = Words(known.status, known.title, known.heading, _what_is_missing(reason, rule))
+    wording = pages.wording_for(head) if wants_page(head) else ENGLISH
+    detail, values = _what_is_missing(reason, rule, wording)
+    words = msgspec.structs.replace(_ERRORS[FORBIDDEN], detail=detail, values=values)
     links = (
-        Link("/", "Start page"),
-        Link(f"{OWN_PREFIX}/logout", "Sign out and use another account"),
+        _START,
+        Link(f"{OWN_PREFIX}/logout", phrase("Sign out and use another account")),
     )
     more = {"reason": str(reason)}
-    return _answer(FORBIDDEN, head, request_id, words=words, more=more, links=links)
+    return _answer(FORBIDDEN, head, request_id, pages, words=words, more=more, links=links)
 
 
 def login_redirect(
@@ -265,53 +317,54 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
         return login_redirect(head, login=login, origins=origins, client=client)
     presented = verdict.reason.startswith("token_")
     return answer_unauthenticated(
-        login=login, head=head, request_id=request_id, presented=presented, pages=False
+        login=login, head=head, request_id=request_id, presented=presented, pages=None
     )
 
 
-def _what_is_missing(reason: Reason, rule: AccessRule) -> str:
+def _what_is_missing(reason: Reason, rule: AccessRule, wording: Wording) -> tuple[str, Values]:
     """Say it in a sentence. Names of roles and scopes are no secret; groups and tenants may be."""
     if reason == Reason.ROLE_MISSING:
-        roles = sorted(rule.roles)
-        return f"This is for people with the role {_one_of(roles)}, which you do not have."
+        roles = wording.listed(sorted(rule.roles), "or")
+        text = phrase("This is for people with the role %(roles)s, which you do not have.")
+        return text, {"roles": roles}
     if reason == Reason.SCOPE_MISSING:
-        scopes = sorted(rule.scopes)
-        return f"This needs the permission {' and '.join(scopes)}, and your sign-in lacks it."
-    if reason == Reason.GROUP_MISSING:
-        return "This is for the members of certain groups, and you are in none of them."
-    if reason == Reason.TENANT_MISMATCH:
-        return "This belongs to an organisation that is not yours."
-    if reason in (Reason.CONDITION_FALSE, Reason.CONDITION_FAILED):
-        return "A rule for this address does not let you in."
-    return _ERRORS[FORBIDDEN].detail
-
-
-def _one_of(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+        scopes = wording.listed(sorted(rule.scopes), "standard")
+        text = phrase("This needs the permission %(scopes)s, and your sign-in lacks it.")
+        return text, {"scopes": scopes}
+    return _MISSING.get(reason, _ERRORS[FORBIDDEN].detail), {}
 
 
 def _answer(  # noqa: PLR0913 - every part of an answer has a name here
     code: str,
     head: RequestHead | None,
     request_id: str,
+    pages: RefusalPages,
     *,
     words: Words | None = None,
     fields: tuple[tuple[str, str], ...] = (),
     more: dict[str, str] | None = None,
-    links: tuple[Link, ...] = (Link("/", "Start page"),),
+    links: tuple[Link, ...] = (_START,),
     close: bool = False,
 ) -> Answer:
     words = words or _ERRORS[code]
+    kind: tuple[tuple[str, str], ...]
     if head is not None and wants_page(head):
-        page = Page(words.status, words.heading, words.detail, links, request_id)
-        body, policy = render_page(page)
-        kind = (("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", policy))
+        wording = pages.wording_for(head)
+        page = Page(
+            words.status,
+            wording.say(words.heading),
+            wording.say(words.detail, **words.values),
+            tuple(Link(link.url, wording.say(link.text)) for link in links),
+            request_id,
+            detail_language=ENGLISH.language if words.is_technical else "",
+        )
+        body, kind = pages.render(page, wording)
     else:
         problem = {
             "type": "about:blank",
             "title": words.title,
             "status": words.status,
-            "detail": words.detail,
+            "detail": ENGLISH.say(words.detail, **words.values),
             "code": code,
             **(more or {}),
             "request_id": request_id,

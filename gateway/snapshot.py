@@ -5,6 +5,7 @@ a reload is one assignment.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -14,6 +15,7 @@ from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route, Upstream
 from config.problem import Problem
 from gateway.fields import FieldRules
+from gateway.page import PLAIN, RefusalPages, refusal_pages
 from gateway.permits import Permits
 from gateway.precedence import CompiledRoute, compile_route
 from gateway.route_tests import failed_tests
@@ -30,6 +32,8 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     origins: Origins
     field_rules: FieldRules
     """Which fields are the gateway's, in either direction."""
+    pages: RefusalPages = PLAIN
+    """What a person sees who is refused."""
     permits: Permits = msgspec.field(default_factory=Permits)
     """Remembered; no part of the generation's meaning."""
 
@@ -59,6 +63,7 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
             ),
             bearer_is_ours=bool(configuration.tokens),
         ),
+        pages=refusal_pages(urlsplit(configuration.server.public_url).netloc),
     )
     return failed_tests(snapshot) or snapshot
 

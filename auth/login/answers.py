@@ -9,6 +9,7 @@ from auth.cookies import form_cookie_name
 from auth.login.messages import LoginAnswer
 from auth.login.pages import Pages
 from auth.login.visit import Visit
+from auth.wording import ENGLISH, Values, Wording, Wordings, built_in, phrase
 from config.model import Configuration
 
 LOGIN_PATH = "/.doorward/login"
@@ -22,7 +23,10 @@ _ALWAYS: Fields = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "no
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something that did not work: for programs (RFC 9457), for people, and for the log."""
+    """Something that did not work: for programs (RFC 9457), for people, and for the log.
+
+    Title and detail are for the catalogues (`auth.wording`), with `%(name)s` for the values.
+    """
 
     status: int
     code: str
@@ -31,6 +35,19 @@ class Problem(msgspec.Struct, frozen=True):
     """A short sentence."""
     detail: str = ""
     """What to do about it."""
+    values: Values = {}
+
+    def in_words(self, wording: Wording) -> tuple[str, str]:
+        """Return title and detail in the language of *wording*."""
+        title, detail = (wording.say(text, **self.values) for text in (self.title, self.detail))
+        return title, detail
+
+
+class Link(msgspec.Struct, frozen=True):
+    """Somewhere to go from a page; the text is in its language already."""
+
+    url: str
+    text: str
 
 
 class Answers:
@@ -39,6 +56,7 @@ class Answers:
     def __init__(self, configuration: Configuration) -> None:
         """Take the settings, and load every page."""
         self._pages = Pages(site=urlsplit(configuration.server.public_url).netloc)
+        self.wordings = Wordings(built_in().values())
         self._session = configuration.session
         self._login = configuration.login
 
@@ -62,11 +80,18 @@ class Answers:
         status: int = 200,
         fields: Fields = (),
         error: str = "",
+        problem: Problem | None = None,
     ) -> LoginAnswer:
-        """Return the page *name*, with the cookie that its forms need."""
+        """Return the page *name*, with the cookie that its forms need.
+
+        *problem* is shown on it, and gives the answer its status and its code.
+        """
+        title, advice = problem.in_words(visit.wording) if problem else ("", "")
+        if problem:
+            status, error = problem.status, problem.code
         everywhere: dict[str, object] = {
-            "problem": "",
-            "advice": "",
+            "problem": title,
+            "advice": advice,
             "token": visit.token,
             "signed_in_as": _name(visit),
             "login_path": self._login.url,
@@ -75,8 +100,9 @@ class Answers:
         }
         if visit.nonce_is_new:
             fields = (*fields, ("Set-Cookie", self._form_cookie(visit.nonce)))
-        body = self._pages.render(name, everywhere | dict(values))
-        return _answer(status, (*self._pages.fields, *fields), body, error)
+        body = self._pages.render(name, everywhere | dict(values), visit.wording)
+        spoken = ("Content-Language", visit.wording.language)
+        return _answer(status, (*self._pages.fields, spoken, *fields), body, error)
 
     def json(
         self, values: object, *, status: int = 200, fields: Fields = (), error: str = ""
@@ -86,10 +112,11 @@ class Answers:
         return _answer(status, (kind, *fields), msgspec.json.encode(values), error)
 
     def problem(self, problem: Problem, *, fields: Fields = ()) -> LoginAnswer:
-        """Return *problem* as `application/problem+json`."""
-        body = {"title": problem.title, "status": problem.status, "code": problem.code}
-        if problem.detail:
-            body["detail"] = problem.detail
+        """Return *problem* as `application/problem+json`, in English."""
+        title, detail = problem.in_words(ENGLISH)
+        body = {"title": title, "status": problem.status, "code": problem.code}
+        if detail:
+            body["detail"] = detail
         kind = ("Content-Type", "application/problem+json")
         return _answer(problem.status, (kind, *fields), msgspec.json.encode(body), problem.code)
 
@@ -97,14 +124,19 @@ class Answers:
         self, visit: Visit, problem: Problem, *, fields: Fields = (), again: str = ""
     ) -> LoginAnswer:
         """Return *problem* as a page of its own; *again* is where to try again."""
+        heading, explanation = problem.in_words(visit.wording)
+        front = Link("/", visit.wording.say(phrase("To the front page")))
+        retry = Link(again, visit.wording.say(phrase("Try again")))
         return self.page(
             visit,
             "error",
             {
-                "heading": problem.title,
-                "explanation": problem.detail,
+                "status": "",
+                "heading": heading,
+                "explanation": explanation,
+                "explanation_language": "",
                 "reference": visit.request.request_id,
-                "again": again,
+                "links": [retry, front] if again else [front],
             },
             status=problem.status,
             fields=fields,

@@ -17,6 +17,7 @@ from auth.decision import Reason
 from auth.identity import Authenticated, Rejected
 from auth.login.answers import Fields, Problem
 from auth.login.visit import Visit
+from auth.wording import Values, phrase
 from config.model import SessionSettings
 
 _STOP_AT = 3
@@ -28,38 +29,40 @@ _REMEMBERED = 600
 _VALUE = re.compile(r"([0-9])\.([0-9]{1,15})", re.ASCII)
 
 _CIRCLE = Problem(400, "sign_in_loop", "Signing in goes in circles")
-_NO_COOKIE = (
+_NO_COOKIE = phrase(
     "You were signed in several times just now, but your browser does not send the session cookie "
-    "back. Allow cookies for this site; if they are allowed, the site must be reached by {public}, "
-    "as its public_url says."
+    "back. Allow cookies for this site; if they are allowed, the site must be reached by "
+    "%(public)s, as its public_url says."
 )
 _CAUSES = {
-    Reason.COOKIE_AMBIGUOUS: (
+    Reason.COOKIE_AMBIGUOUS: phrase(
         "Your browser sends two session cookies of one name, so neither counts. Delete the cookies "
         "of this site and of its parent domain, and sign in again."
     ),
-    Reason.SESSION_UNKNOWN: (
+    Reason.SESSION_UNKNOWN: phrase(
         "The session that just began is not known here. Whoever looks after this site should see "
         "whether all of its gateways use one store, and whether the store loses what it is given."
     ),
-    Reason.SESSION_EXPIRED: (
+    Reason.SESSION_EXPIRED: phrase(
         "The session that just began is taken for expired. Whoever looks after this site should "
         "compare the clocks of its gateways."
     ),
-    Reason.SESSION_ENDED: (
+    Reason.SESSION_ENDED: phrase(
         "The session that just began was ended at once. Something signs you out again and again, a "
         "page that is open in another tab perhaps."
     ),
-    Reason.SESSION_MALFORMED: (
+    Reason.SESSION_MALFORMED: phrase(
         "The session that just began cannot be read. Whoever looks after this site should see "
         "whether all of its gateways are of one version."
     ),
 }
-_SENT_BACK = (
-    "You are signed in as {name}, and the page that you want to see sends you back here all the "
+_SENT_BACK = phrase(
+    "You are signed in as %(name)s, and the page that you want to see sends you back here all the "
     "same. Signing in again will not help; ask whoever looks after that page."
 )
-_UNKNOWN = "You were signed in several times just now, and none of these sessions was accepted."
+_UNKNOWN = phrase(
+    "You were signed in several times just now, and none of these sessions was accepted."
+)
 
 
 class Circles:
@@ -90,21 +93,22 @@ class Circles:
         if returns + 1 < _STOP_AT:
             kept = f"{returns + 1}.{int(signed_in_at * 1000)}"
             return (self._cookie(kept, _REMEMBERED),), None
-        problem = msgspec.structs.replace(_CIRCLE, detail=self._cause(visit))
+        detail, values = self._cause(visit)
+        problem = msgspec.structs.replace(_CIRCLE, detail=detail, values=values)
         return (self._cookie("", 0),), problem
 
     def forget(self, visit: Visit) -> Fields:
         """Return the fields that begin the count anew: the person signed out."""
         return (self._cookie("", 0),) if self.cookie_name in visit.request.cookies else ()
 
-    def _cause(self, visit: Visit) -> str:
+    def _cause(self, visit: Visit) -> tuple[str, Values]:
         caller = visit.request.caller
         if isinstance(caller, Authenticated):
             identity = caller.identity
-            return _SENT_BACK.format(name=identity.name or identity.subject)
+            return _SENT_BACK, {"name": identity.name or identity.subject}
         if isinstance(caller, Rejected):
-            return _CAUSES.get(Reason(caller.reason), _UNKNOWN)
-        return _NO_COOKIE.format(public=self._public_url)
+            return _CAUSES.get(Reason(caller.reason), _UNKNOWN), {}
+        return _NO_COOKIE, {"public": self._public_url}
 
     def _recent(self, visit: Visit) -> tuple[int, float]:
         """Return how often in a row this browser came back, and when it was signed in last."""

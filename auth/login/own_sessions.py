@@ -11,6 +11,7 @@ from auth.login.messages import LoginAnswer
 from auth.login.pages import Moment, moment
 from auth.login.visit import Visit
 from auth.ports import Ended, SessionStore, SessionSummary
+from auth.wording import Wording, phrase
 from config.model import Configuration
 
 _NOT_SIGNED_IN = Problem(
@@ -87,7 +88,9 @@ class OwnSessions:
             ended = await self._store.end_subject(
                 identity.subject, reason="ended_by_owner", keep=keep
             )
-            return await self._done(visit, identity, ended, notice=_counted(ended.ended))
+            return await self._done(
+                visit, identity, ended, notice=_counted(visit.wording, ended.ended)
+            )
         if not chosen:
             return await self._refuse(visit, identity, _UNCLEAR)
         sessions = await self._store.sessions_of(identity.subject)
@@ -97,7 +100,9 @@ class OwnSessions:
         ended = await self._store.end(chosen, reason="ended_by_owner")
         if chosen == identity.session_digest:
             return self._gone(visit, ended)
-        return await self._done(visit, identity, ended, notice="That session has ended.")
+        return await self._done(
+            visit, identity, ended, notice=visit.wording.say(phrase("That session has ended."))
+        )
 
     def _gone(self, visit: Visit, ended: Ended) -> LoginAnswer:
         """Answer after the session at hand was ended."""
@@ -135,24 +140,19 @@ class OwnSessions:
         notice: str = "",
         problem: Problem | None = None,
     ) -> LoginAnswer:
-        rows = [self._row(each, identity) for each in sessions]
+        rows = [self._row(each, identity, visit.wording) for each in sessions]
         rows.sort(key=lambda row: not row.current)  # this one first, then as they came
         values: dict[str, object] = {"sessions": rows, "notice": notice}
-        if problem is None:
-            return self._answers.page(visit, "sessions", values)
-        values |= {"problem": problem.title, "advice": problem.detail}
-        return self._answers.page(
-            visit, "sessions", values, status=problem.status, error=problem.code
-        )
+        return self._answers.page(visit, "sessions", values, problem=problem)
 
-    def _row(self, summary: SessionSummary, identity: Identity) -> _Row:
+    def _row(self, summary: SessionSummary, identity: Identity, wording: Wording) -> _Row:
         now = self._clock()
         seen = self._seen_at(summary)
         return _Row(
             digest=summary.digest,
-            since=moment(summary.record.created_at, now),
-            seen=moment(seen, now) if seen else None,
-            until=moment(summary.record.expires_at, now),
+            since=moment(summary.record.created_at, now, wording),
+            seen=moment(seen, now, wording) if seen else None,
+            until=moment(summary.record.expires_at, now, wording),
             current=summary.digest == identity.session_digest,
         )
 
@@ -175,7 +175,9 @@ class OwnSessions:
         return max(seen, summary.record.created_at)
 
 
-def _counted(ended: int) -> str:
+def _counted(wording: Wording, ended: int) -> str:
     if ended == 0:
-        return "There was no other session."
-    return "One other session has ended." if ended == 1 else f"{ended} other sessions have ended."
+        return wording.say(phrase("There was no other session."))
+    return wording.counted(
+        "One other session has ended.", "%(num)s other sessions have ended.", ended
+    )

@@ -71,40 +71,40 @@ _EXPIRED = Problem(
 _UNREACHABLE = Problem(
     503,
     "provider_unreachable",
-    "{label} does not answer right now.",
+    "%(label)s does not answer right now.",
     "Please try again in a moment. Whoever is signed in already stays so.",
 )
 _DENIED = Problem(
     403,
     "provider_denied",
-    "{label} did not sign you in",
-    "You, or somebody who looks after {label}, said no. Try again, or ask them.",
+    "%(label)s did not sign you in",
+    "You, or somebody who looks after %(label)s, said no. Try again, or ask them.",
 )
 _FAILED = Problem(
     502,
     "provider_failed",
-    "The sign-in at {label} did not work",
+    "The sign-in at %(label)s did not work",
     "Please try again. If it happens again, ask for help.",
 )
 _CLOCK = Problem(
     502,
     "provider_clock",
-    "The clocks of {label} and of this site differ",
-    "By about {seconds} seconds: too much to tell whether its answer is new. Somebody who looks "
+    "The clocks of %(label)s and of this site differ",
+    "By about %(seconds)s seconds: too much to tell whether its answer is new. Somebody who looks "
     "after them must set one of them.",
 )
 _TOO_WEAK = Problem(
     403,
     "provider_too_weak",
-    "{label} did not ask you for enough",
+    "%(label)s did not ask you for enough",
     "This site needs a stronger or a more recent sign-in there, with a second factor perhaps. Try "
-    "again, or ask somebody who looks after {label}.",
+    "again, or ask somebody who looks after %(label)s.",
 )
 _ENDED = Problem(
     403,
     "provider_session_ended",
     "You were signed out while you were signing in",
-    "{label} has ended that session. Please sign in again.",
+    "%(label)s has ended that session. Please sign in again.",
 )
 _TOO_MANY = Problem(
     429,
@@ -361,10 +361,5 @@ class ProviderSignIn:
 
 def _worded(problem: Problem, provider: Provider, *, seconds: float = 0.0) -> Problem:
     """Return *problem* with the provider's name in it."""
-    words = {"label": provider.label, "seconds": f"{seconds:.0f}"}
-    return Problem(
-        problem.status,
-        problem.code,
-        problem.title.format(**words),
-        problem.detail.format(**words),
-    )
+    values = {"label": provider.label, "seconds": f"{seconds:.0f}"}
+    return msgspec.structs.replace(problem, values=values)

@@ -65,8 +65,8 @@ class LoginService:
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
         self._at_providers = at_providers
-        self._visits = Visits(settings, FormTokens(secret))
         self._answers = answers = Answers(settings)
+        self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
         sign_in = SignIn(

@@ -21,6 +21,7 @@ from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.return_url import safe_return_url
 from auth.session import SessionRecord, digest
+from auth.wording import phrase
 from config.model import Configuration, Provider
 
 _ELSEWHERE = Problem(
@@ -214,9 +215,9 @@ class SignIn:
         faults = {"username": "", "password": ""}
         if problem is _INCOMPLETE:
             if not username:
-                faults["username"] = "Enter your user name."
+                faults["username"] = visit.wording.say(phrase("Enter your user name."))
             if not form.get("password"):
-                faults["password"] = "Enter your password."  # noqa: S105 - an instruction
+                faults["password"] = visit.wording.say(phrase("Enter your password."))
         values: dict[str, object] = {
             "action": LOGIN_PATH,
             "return_to": return_to,
@@ -227,12 +228,7 @@ class SignIn:
             "takes_passwords": self._answers.takes_passwords,
             "providers": [self._choice(each, return_to) for each in self._login.providers],
         }
-        if problem is None:
-            return self._answers.page(visit, "login", values, fields=fields)
-        values |= {"problem": problem.title, "advice": problem.detail}
-        return self._answers.page(
-            visit, "login", values, status=problem.status, fields=fields, error=problem.code
-        )
+        return self._answers.page(visit, "login", values, fields=fields, problem=problem)
 
 
 class _Choice(NamedTuple):
@@ -244,5 +240,10 @@ class _Choice(NamedTuple):
 
 def _patience(wait: float) -> Problem:
     minutes = math.ceil(wait / 60)
-    when = "a minute" if minutes == 1 else f"{minutes} minutes"
-    return msgspec.structs.replace(_TOO_MANY, detail=f"Please try again in {when}.")
+    if minutes == 1:
+        return msgspec.structs.replace(_TOO_MANY, detail=phrase("Please try again in a minute."))
+    return msgspec.structs.replace(
+        _TOO_MANY,
+        detail=phrase("Please try again in %(minutes)s minutes."),
+        values={"minutes": minutes},
+    )

@@ -21,6 +21,7 @@ _FOREIGN = Problem(
 )
 _FOREIGN_PROGRAM = msgspec.structs.replace(
     _FOREIGN,
+    # No phrases: programs get English.
     title="That request did not come from this origin.",
     detail="Nothing has been ended. Send the gateway's own origin in `Origin`, or a bearer token.",
 )
@@ -111,8 +112,7 @@ class SignOut:
     def _refuse(self, visit: Visit) -> LoginAnswer:
         if visit.prefers(unless_told="json") == "json":
             return self._answers.problem(_FOREIGN_PROGRAM)
-        values = {"problem": _FOREIGN.title, "advice": _FOREIGN.detail}
-        return self._answers.page(visit, "logout", values, status=403, error=_FOREIGN.code)
+        return self._answers.page(visit, "logout", {}, problem=_FOREIGN)
 
 
 async def live_session(store: SessionStore, visit: Visit) -> SessionRecord | None:

@@ -19,6 +19,7 @@ from auth.login.provenance import (
 from auth.origins import Origins
 from auth.return_url import safe_return_url
 from auth.session import digest
+from auth.wording import ENGLISH, Wording, Wordings
 from config.model import Configuration
 
 _RETURN = "back from signing out at a provider"
@@ -45,6 +46,8 @@ class Visit(msgspec.Struct, frozen=True):
     return_token: str
     """The `state` for signing out at a provider, and whether the query brings it back."""
     has_returned: bool
+    wording: Wording = ENGLISH
+    """The language that the person reads best, of those there are."""
 
     @property
     def identity(self) -> Identity | None:
@@ -90,8 +93,14 @@ class Visit(msgspec.Struct, frozen=True):
 class Visits:
     """Judges requests for one configuration."""
 
-    def __init__(self, configuration: Configuration, tokens: FormTokens) -> None:
-        """Take the settings that say which origins and cookies are ours."""
+    def __init__(
+        self, configuration: Configuration, tokens: FormTokens, wordings: Wordings | None = None
+    ) -> None:
+        """Take the settings that say which origins and cookies are ours.
+
+        Without *wordings* everybody reads English.
+        """
+        self._wordings = wordings or Wordings([ENGLISH])
         self._public_url = configuration.server.public_url
         self._origins = Origins.of(configuration)
         self._cookie_name = configuration.session.cookie_name
@@ -127,4 +136,5 @@ class Visits:
             token_is_good=token_is_good,
             return_token=self._tokens.token(nonce, _RETURN),
             has_returned=self._tokens.is_token(request.query.get("state", ""), nonce, _RETURN),
+            wording=self._wordings.choose(request.fields.get("accept-language", "")),
         )

@@ -116,6 +116,7 @@ class Endpoints:
                 head=exchange.head,
                 request_id=exchange.event.request_id,
                 presented=isinstance(caller, Rejected) and caller.reason.startswith("token_"),
+                pages=exchange.generation.snapshot.pages,
             )
         return Answer(200, (_JSON, *_PERSONAL), msgspec.json.encode(_portrait(caller.identity)))
 
@@ -179,10 +180,17 @@ def _auth_answer(exchange: Exchange, asked: RequestHead, outcome: Outcome) -> An
             head=asked,
             request_id=event.request_id,
             presented=verdict.reason.startswith("token_"),
+            pages=generation.snapshot.pages,
         )
     if isinstance(verdict, Deny | Unavailable):
         return _outcome(exchange, verdict, outcome)
-    return answer_forbidden(outcome.reason, _NOBODY, head=asked, request_id=event.request_id)
+    return answer_forbidden(
+        outcome.reason,
+        _NOBODY,
+        head=asked,
+        request_id=event.request_id,
+        pages=generation.snapshot.pages,
+    )
 
 
 def _identity_fields(exchange: Exchange, outcome: Outcome, identity: Identity | None) -> Fields:
@@ -223,6 +231,7 @@ def _outcome(exchange: Exchange, verdict: Verdict, outcome: Outcome | None = Non
         login=snapshot.configuration.login,
         origins=snapshot.origins,
         request_id=exchange.event.request_id,
+        pages=snapshot.pages,
     )
 
 

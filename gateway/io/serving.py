@@ -174,7 +174,11 @@ class Serving:
         event.reason = Reason.BAD_REQUEST
         exchange.answer(
             answer_bad_request(
-                error.status, error.detail, request_id=event.request_id, head=exchange.head
+                error.status,
+                error.detail,
+                request_id=event.request_id,
+                head=exchange.head,
+                pages=exchange.generation.snapshot.pages,
             )
         )
 
@@ -203,7 +207,12 @@ class Serving:
 
     def upstream_failed(self, exchange: Exchange, reason: Reason) -> Answer:
         """Return the answer that tells of an upstream's failure."""
-        return answer_error(reason, request_id=exchange.event.request_id, head=exchange.head)
+        return answer_error(
+            reason,
+            request_id=exchange.event.request_id,
+            head=exchange.head,
+            pages=exchange.generation.snapshot.pages,
+        )
 
     # The steps -----------------------------------------------------------------------------------
 
@@ -315,7 +324,10 @@ class Serving:
         exchange.event.reason = Reason.OVERLOADED
         exchange.answer(
             answer_error(
-                Reason.OVERLOADED, request_id=exchange.event.request_id, head=exchange.head
+                Reason.OVERLOADED,
+                request_id=exchange.event.request_id,
+                head=exchange.head,
+                pages=exchange.generation.snapshot.pages,
             )
         )
         return True
@@ -347,6 +359,7 @@ class Serving:
                 origins=snapshot.origins,
                 request_id=event.request_id,
                 client=exchange.origin,
+                pages=snapshot.pages,
             )
         )
         return False
@@ -465,6 +478,7 @@ class Serving:
                 request_id=exchange.event.request_id,
                 head=exchange.head,
                 retry_after=outage.retry_after,
+                pages=exchange.generation.snapshot.pages,
             )
         )
 
@@ -480,6 +494,7 @@ class Serving:
                 request_id=exchange.event.request_id,
                 head=exchange.head,
                 close=True,
+                pages=exchange.generation.snapshot.pages,
             )
         )
 

@@ -226,6 +226,40 @@ def test_403_says_why_without_naming_groups_tenants_or_conditions(
     assert "secret" not in text
 
 
+GERMAN = {"Accept": BROWSER, "Accept_Language": "de-DE,de;q=0.9,en;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Deny(Reason.ROLE_MISSING, "", IDENTITY), "mit der Rolle admin oder editor"),
+        (Deny(Reason.SCOPE_MISSING, "", IDENTITY), "notes.read und notes.write"),
+        (Deny(Reason.TENANT_MISMATCH, "", IDENTITY), "die nicht Ihre ist"),
+        (NO_ROUTE, "Diese Adresse gibt es nicht"),
+        (MethodNotAllowed(("GET",)), "Das geht hier nicht"),
+        (Unavailable(Reason.STORE_UNAVAILABLE, 3), "Sie wurden nicht abgemeldet"),
+        (ENCODED_SLASH, '<p class="lead" lang="en">The path has an encoded slash'),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_person_is_told_in_their_language_and_a_program_in_english(
+    verdict: Verdict, words: str
+) -> None:
+    page = answer(verdict, head(**GERMAN))
+    assert values(page, "content-language") == ["de"]
+    assert '<html lang="de">' in page.body.decode()
+    assert words in page.body.decode()
+    told = answer(verdict, head(Accept="application/json", Accept_Language="de"))
+    assert told == answer(verdict, head(Accept="application/json"))
+    assert "%(" not in told.body.decode()
+
+
+def test_a_link_is_in_the_language_of_the_page() -> None:
+    page = answer(Deny(Reason.ROLE_MISSING, "", IDENTITY), head(**GERMAN)).body.decode()
+    assert "Abmelden und ein anderes Konto benutzen" in page
+    assert "Startseite" in page
+
+
 def test_403_is_no_redirect_for_a_navigation_either_and_offers_the_way_out() -> None:
     given = answer(Deny(Reason.ROLE_MISSING, "", IDENTITY), head(Accept=BROWSER))
     assert (given.status, values(given, "location")) == (403, [])

@@ -7,7 +7,9 @@ from base64 import b64encode
 import jinja2
 import pytest
 
-from auth.login.pages import Pages, moment
+from auth.login.answers import Link
+from auth.login.pages import NAMES, Pages, moment
+from auth.wording import built_in
 from tests.auth.login.page_reader import PageReader
 
 NOW = 1_790_000_000.0
@@ -34,6 +36,7 @@ FORM: dict[str, object] = {
 }
 CORP = {"label": "Example Corp", "url": "/.doorward/login?provider=corp"}
 CODE = {"label": "Code & Co", "url": "/.doorward/login?provider=code"}
+FRONT = Link("/", "Front")
 PROVIDER = "https://idp.example.com/end?"
 ONWARD: dict[str, object] = {"onward": {"label": "Example Corp", "url": f"{PROVIDER}a=1&b=2"}}
 MISSING = {"faults": {"username": "Enter it.", "password": "Enter it."}, "problem": "Missing."}
@@ -49,10 +52,12 @@ ROWS = [
     for letter, seen in (("a", moment(NOW - 5, NOW)), ("b", None))
 ]
 REASON: dict[str, object] = {
+    "status": "",
     "heading": "No",
     "explanation": "Because.",
+    "explanation_language": "",
     "reference": "r-1",
-    "again": "",
+    "links": [FRONT],
 }
 SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sign-in": ("login", FORM | {"signed_in_as": ""}),
@@ -74,7 +79,10 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sessions": ("sessions", {"sessions": ROWS, "notice": "Ended."}),
     "sessions-one": ("sessions", {"sessions": ROWS[:1], "notice": "", "problem": "Gone."}),
     "error": ("error", REASON),
-    "error-again": ("error", REASON | {"again": "/.doorward/login?provider=corp"}),
+    "error-again": (
+        "error",
+        REASON | {"links": [Link("/.doorward/login?a=b", "Again"), FRONT], "status": 403},
+    ),
 }
 
 
@@ -87,6 +95,23 @@ def pages() -> Pages:
 def page(request: pytest.FixtureRequest, pages: Pages) -> PageReader:
     name, values = SHOWN[request.param]
     return PageReader(pages.render(name, BASE | values))
+
+
+def test_every_page_is_among_those_that_are_looked_at() -> None:
+    assert {name for name, _ in SHOWN.values()} == set(NAMES)
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_every_page_is_there_in_german_and_has_the_same_elements(pages: Pages, shown: str) -> None:
+    name, values = SHOWN[shown]
+    english = PageReader(pages.render(name, BASE | values))
+    german = PageReader(pages.render(name, BASE | values, built_in()["de"]))
+    assert german.faults == []
+    assert german.one("html").attributes["lang"] == "de"
+    assert [each.tag for each in german.elements] == [each.tag for each in english.elements]
+    assert german.text_of(german.one("title")) != english.text_of(english.one("title")) or (
+        name == "error"  # whose words are values
+    )
 
 
 def test_every_tag_is_closed_and_no_form_stands_in_a_form(page: PageReader) -> None:
@@ -253,6 +278,16 @@ def test_what_somebody_else_wrote_is_text_and_never_markup(pages: Pages, name: s
     assert "alert(1)" in shown
 
 
+@pytest.mark.parametrize("language", sorted(built_in()))
+@pytest.mark.parametrize("name", ["signed_in_as", "return_to"])
+def test_what_somebody_else_wrote_stays_text_within_a_translation(
+    pages: Pages, name: str, language: str
+) -> None:
+    body = pages.render("login", BASE | FORM | {name: f"{EVIL}%(x)s"}, built_in()[language])
+    assert PageReader(body).faults == []
+    assert b"<script" not in body
+
+
 def test_a_value_that_is_missing_is_found_at_once(pages: Pages) -> None:
     with pytest.raises(jinja2.UndefinedError):
         pages.render("login", BASE)
@@ -279,4 +314,4 @@ def test_a_time_is_told_in_the_words_of_a_person(seconds: float, words: str) -> 
 def test_a_time_is_told_to_the_minute_and_for_programs() -> None:
     shown = moment(NOW, NOW)
     assert shown.iso == "2026-09-21T14:13:20Z"
-    assert shown.text == "21 Sep 2026, 14:13 UTC"
+    assert shown.text == "21 Sept 2026, 14:13 UTC"
