@@ -85,9 +85,9 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extr
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 LOCK_PROJECT := $(LOCK) --build-deps-for editable
 lock: .venv/.installed-dev
-	$(LOCK_PROJECT) --output-file requirements.lock pyproject.toml
-	$(LOCK_PROJECT) --extra embedded --output-file requirements-embedded.lock pyproject.toml
-	$(LOCK_PROJECT) --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(LOCK_PROJECT) --extra postgresql --output-file requirements.lock pyproject.toml
+	$(LOCK_PROJECT) --extra postgresql --extra embedded --output-file requirements-embedded.lock pyproject.toml
+	$(LOCK_PROJECT) --extra postgresql --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
 
 clean:

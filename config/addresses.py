@@ -193,6 +193,16 @@ _STORE_SCHEMES: Final = (
 )  # fmt: skip
 
 
+def database_url(value: str) -> str:
+    """Return the URL of a PostgreSQL database if its scheme is one; libpq reads the rest."""
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme not in {"postgresql", "postgres"} or not rest:
+        raise ValueError("write postgresql://USER@HOST/NAME; leave it out for the file")
+    if not value.isprintable() or " " in value:
+        raise ValueError("a URL has no spaces and no control characters")
+    return value
+
+
 def store_url(value: str) -> str:
     """Return the store's URL if its scheme is known and something follows it."""
     scheme, separator, rest = value.partition("://")

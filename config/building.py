@@ -136,7 +136,7 @@ def _login(section: dict[str, Any]) -> Login:
         providers=tuple(
             _provider(each, is_only_way=is_only_way) for each in section.get("providers", ())
         ),
-        **_read(section, url=addresses.path_or_url, return_parameter=str),
+        **_read(section, url=addresses.path_or_url, return_parameter=str, database=Secret),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from config.addresses import (
     address,
+    database_url,
     endpoint,
     host_name,
     host_pattern,
@@ -38,9 +39,9 @@ FORMATS: Final[Mapping[str, Callable[[Any], object]]] = {
     "doorward-" + function.__name__.replace("_", "-"): function
     for function in (
         duration, size, count, workers, flag, host_name, host_pattern, address, network, origin,
-        secure_url, path_or_url, endpoint, store_url, path_pattern, literal_path, prefix,
-        literal_target, name, namespace, method, cookie_name, query_parameter, identity_field_name,
-        field_name, field_value, request_line, condition,
+        secure_url, path_or_url, endpoint, store_url, database_url, path_pattern, literal_path,
+        prefix, literal_target, name, namespace, method, cookie_name, query_parameter,
+        identity_field_name, field_name, field_value, request_line, condition,
     )
 }  # fmt: skip
 """The schema's `format` names and what reads them."""

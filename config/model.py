@@ -122,6 +122,8 @@ class Login(msgspec.Struct, frozen=True):
     url: str = "/.doorward/login"
     return_parameter: str = "return_to"
     accounts: bool = True
+    database: Secret | None = None
+    """A PostgreSQL URL; None: the file in the data directory."""
     providers: tuple[Provider, ...] = ()
 
 

@@ -277,6 +277,13 @@ _LOGIN = _mapping(
         default="return_to",
     ),
     accounts=_flag("Whether the bundled service's own accounts may sign in.", default=True),
+    database=_text(
+        "a PostgreSQL URL",
+        "database-url",
+        "Where the accounts are: `postgresql://USER@HOST/NAME?sslmode=verify-full`, for all "
+        "gateways. Default: the file `.doorward/accounts.sqlite3`, for the gateways of one host.",
+        writeOnly=True,
+    ),
     providers=_list(_PROVIDER, "OpenID providers.", default=[]),
 )
 

@@ -1,7 +1,6 @@
 """`doorward accounts`: who can sign in with the bundled login service."""
 
 import asyncio
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,11 @@ import click
 import msgspec
 
 from auth.io.address import StoreURLError
+from auth.io.database import DatabaseUnavailable
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError, embedded_url
 from auth.io.session_store import open_session_store
 from auth.login.accounts import Account, AccountError, Accounts
-from auth.login.assembly import ACCOUNTS_FILE
+from auth.login.assembly import open_accounts
 from auth.login.passwords import MAX_BYTES, UnsuitablePassword
 from auth.ports import AuthUnavailable, Ended
 from config.io.files import load_configuration
@@ -27,7 +27,7 @@ _config_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=Path("routes.yaml"),
     show_default=True,
-    help="The route file; the accounts lie in .doorward/ beside it.",
+    help="The route file; it says where the accounts are.",
 )
 _password_option = click.option(
     "--password-stdin",
@@ -144,18 +144,29 @@ def enable_account(login: str, *, route_file: Path) -> None:
 @contextmanager
 def _opened(route_file: Path) -> Iterator[Accounts]:
     """Open the accounts; say what went wrong in one line."""
+    login = _loaded(route_file).login
     try:
-        book = Accounts(data_directory(route_file) / ACCOUNTS_FILE)
+        book = open_accounts(login, data_directory(route_file))
     except (AccountError, OSError) as error:
         raise click.ClickException(str(error)) from error
     try:
         yield book
     except (AccountError, UnsuitablePassword) as error:
         raise click.ClickException(str(error)) from error
-    except sqlite3.Error as error:
+    except DatabaseUnavailable as error:
         raise click.ClickException(f"the accounts cannot be used: {error}") from error
     finally:
         book.close()
+
+
+def _loaded(route_file: Path) -> Configuration:
+    """Return what the route file says; without it nobody knows where the accounts are."""
+    loaded = load_configuration(route_file)
+    if isinstance(loaded, Configuration):
+        return loaded
+    raise click.ClickException(
+        f"nothing was done: {route_file} has problems (see `doorward check {route_file}`)"
+    )
 
 
 def _password(*, from_stdin: bool) -> str:
@@ -175,12 +186,7 @@ def _end_sessions(account: Account, route_file: Path, *, reason: str) -> None:
     The account is changed already, so nobody signs in meanwhile; what is left is left to the
     operator, with exit status 1.
     """
-    loaded = load_configuration(route_file)
-    if not isinstance(loaded, Configuration):
-        raise click.ClickException(
-            f"its sessions go on: {route_file} has problems (see `doorward check {route_file}`);"
-            f" then run `doorward sessions revoke --subject {account.subject}`"
-        )
+    loaded = _loaded(route_file)
     try:
         with _store_url(loaded, route_file) as url:
             ended = asyncio.run(_end(url, loaded, account.subject, reason=reason))

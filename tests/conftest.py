@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import redis
 
 from auth.io.embedded import EmbeddedStore
+from tests.postgres import INITDB, Postgres, running_postgres
 
 SOAKS_FOR = 7200
 """Seconds after which a soak test has hung."""
@@ -57,3 +59,11 @@ def valkey(valkey_process: Valkey) -> Valkey:
     """The run's real server, empty."""
     valkey_process.flush()
     return valkey_process
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    if INITDB is None and not os.environ.get("CI"):
+        pytest.skip("PostgreSQL is not installed")
+    with running_postgres() as server:
+        yield server

@@ -1,4 +1,4 @@
-"""The accounts of the bundled login service: one SQLite file, shared by every process of a host.
+"""The accounts of the bundled login service, in a database that every process shares.
 
 How this works. Everything that a sign-in costs (reading the row, argon2id, writing a stronger
 hash) is one function that runs in a small pool of threads, so the event loop never waits for it
@@ -12,13 +12,11 @@ exists (`is_current`), so a session cannot slip past the ending that follows suc
 """
 
 import asyncio
-import os
-import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -26,6 +24,14 @@ import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from auth.io.database import (
+    Database,
+    DatabaseTooNew,
+    DatabaseUnavailable,
+    Row,
+    SqliteDatabase,
+    Taken,
+)
 from auth.login.account import (
     MAX_LOGIN,
     Account,
@@ -36,28 +42,11 @@ from auth.login.account import (
     checked_text,
 )
 from auth.login.passwords import check_new_password, decoy_hash, normalised
+from auth.login.schema import VERSIONS
 from auth.ports import AuthUnavailable
 
 __all__ = ["Account", "AccountError", "Accounts", "SignInQueueFull"]
 
-_VERSION = 1
-_SCHEMA = """
-CREATE TABLE accounts (
-    subject TEXT PRIMARY KEY,
-    login TEXT NOT NULL,
-    canonical_login TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    roles TEXT NOT NULL,
-    groups TEXT NOT NULL,
-    email TEXT NOT NULL,
-    password_hash TEXT NOT NULL,
-    disabled INTEGER NOT NULL DEFAULT 0,
-    revision INTEGER NOT NULL DEFAULT 0,
-    created_at REAL NOT NULL,
-    changed_at REAL NOT NULL
-) STRICT
-"""
 _SELECT = (
     "SELECT subject, login, name, tenant, roles, groups, email, disabled, revision, created_at,"
     " changed_at, password_hash FROM accounts "
@@ -68,13 +57,16 @@ _INSERT = (
     " :canonical_login, :name, :tenant, :roles, :groups, :email, :password_hash, :disabled,"
     " :revision, :created_at, :changed_at)"
 )
-_STRENGTHEN = "UPDATE accounts SET password_hash = ? WHERE subject = ? AND password_hash = ?"
+_STRENGTHEN = (
+    "UPDATE accounts SET password_hash = :new WHERE subject = :subject AND password_hash = :old"
+)
 _REPLACE_HASH = (
-    "UPDATE accounts SET password_hash = ?, revision = revision + 1, changed_at = ?"
-    " WHERE subject = ?"
+    "UPDATE accounts SET password_hash = :value, revision = revision + 1, changed_at = :now"
+    " WHERE subject = :subject"
 )
 _SET_DISABLED = (
-    "UPDATE accounts SET disabled = ?, revision = revision + 1, changed_at = ? WHERE subject = ?"
+    "UPDATE accounts SET disabled = :value, revision = revision + 1, changed_at = :now"
+    " WHERE subject = :subject"
 )
 
 
@@ -85,42 +77,48 @@ class SignInQueueFull(Exception):
 
 
 class Accounts:
-    """The accounts in the file at `path`, which is created (0600) when it is missing.
+    """The accounts in `database`; a path is the SQLite file there, created when it is missing.
 
     Several processes may have it open at once. Threads: any; the async methods: one event loop.
+    The methods that block raise `DatabaseUnavailable` when the database cannot be asked.
 
     Raises:
-        AccountError: the file cannot be opened, or a newer version has written it.
+        AccountError: it cannot be opened, or a newer version has written it.
     """
 
     def __init__(
         self,
-        path: Path,
+        database: Database | Path,
         *,
         hasher: PasswordHasher | None = None,
         at_once: int = 2,
         waiting: int = 30,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the file; *at_once* sign-ins are checked in parallel while *waiting* more queue.
+        """Open them; *at_once* sign-ins are checked in parallel while *waiting* more queue.
 
         The default *hasher* is argon2id with the second recommended parameters of RFC 9106
         section 4: 3 passes over 64 MiB in 4 lanes.
         """
-        self._path = path
+        self.database = SqliteDatabase(database) if isinstance(database, Path) else database
         self._hasher = hasher or PasswordHasher()
         self._decoy = decoy_hash(self._hasher)
         self._clock = clock
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="sign-in")
         self._slots = BoundedSemaphore(at_once + waiting)
         try:
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise AccountError(f"cannot open the accounts in {path}: {error}") from error
+            self.database.prepare(VERSIONS)
+        except DatabaseTooNew as error:
+            raise AccountError(f"{error}; update") from error
+        except DatabaseUnavailable as error:
+            raise AccountError(
+                f"cannot open the accounts in {self.database.name}: {error}"
+            ) from error
 
     def close(self) -> None:
-        """Let go of the threads; sign-ins that wait are cancelled."""
+        """Let go of the threads and the database; sign-ins that wait are cancelled."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self.database.close()
 
     async def sign_in(self, login: str, password: str) -> Account | None:
         """Return the account if *password* is its password and it may sign in.
@@ -130,7 +128,7 @@ class Accounts:
 
         Raises:
             SignInQueueFull: too many are under way.
-            AuthUnavailable: the file could not be read.
+            AuthUnavailable: the database could not be read.
         """
         if not self._slots.acquire(blocking=False):
             raise SignInQueueFull
@@ -140,14 +138,14 @@ class Accounts:
         work.add_done_callback(lambda _: self._slots.release())
         try:
             return await asyncio.wrap_future(work)
-        except sqlite3.Error as error:
+        except DatabaseUnavailable as error:
             raise AuthUnavailable("the accounts cannot be read") from error
 
     async def is_current(self, account: Account) -> bool:
         """Tell whether *account* may still sign in with what it signed in with."""
         try:
             now = await asyncio.to_thread(self._revision, account.subject)
-        except sqlite3.Error as error:
+        except DatabaseUnavailable as error:
             raise AuthUnavailable("the accounts cannot be read") from error
         return now == (account.revision, False)
 
@@ -160,9 +158,11 @@ class Accounts:
 
     def all(self) -> list[Account]:
         """Return every account, by login name."""
-        with self._connection() as connection:
-            rows = connection.execute(_SELECT + "ORDER BY canonical_login")
-            return [_account(row) for row in rows]
+        with self.database.reading() as connection:
+            rows = connection.execute(_SELECT)
+        everybody = [_account(row) for row in rows]
+        # Here and not there: a database sorts by a locale of its own.
+        return sorted(everybody, key=lambda account: canonical_login(account.login))
 
     def add(  # noqa: PLR0913 - one argument for each thing that is known of a person
         self,
@@ -202,11 +202,12 @@ class Accounts:
             "roles": _packed(account.roles),
             "groups": _packed(account.groups),
             "password_hash": self._hash(password),
+            "disabled": 0,
         }
         try:
-            with self._connection() as connection:
-                connection.execute(_INSERT, row)
-        except sqlite3.IntegrityError:
+            with self.database.writing() as connection:
+                connection.execute(_INSERT, **row)
+        except Taken:
             raise AccountError(
                 f"there is already an account {login!r}; `doorward accounts list` shows all"
             ) from None
@@ -242,8 +243,10 @@ class Accounts:
     def _strengthen(self, account: Account, stored: str, text: bytes) -> None:
         """Replace a hash whose parameters are no longer ours, unless it was replaced meanwhile."""
         # A full or read-only disk keeps nobody out: the old hash still holds.
-        with suppress(sqlite3.Error), self._connection() as connection:
-            connection.execute(_STRENGTHEN, (self._hasher.hash(text), account.subject, stored))
+        with suppress(DatabaseUnavailable), self.database.writing() as connection:
+            connection.execute(
+                _STRENGTHEN, new=self._hasher.hash(text), subject=account.subject, old=stored
+            )
 
     def _hash(self, password: str) -> str:
         text = normalised(password)
@@ -253,57 +256,25 @@ class Accounts:
     def _with_hash(self, login: str) -> tuple[Account, str] | None:
         if len(login) > MAX_LOGIN or not login.isprintable():
             return None  # no account has such a name
-        with self._connection() as connection:
-            cursor = connection.execute(
-                _SELECT + "WHERE canonical_login = ?", (canonical_login(login),)
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                _SELECT + "WHERE canonical_login = :login", login=canonical_login(login)
             )
-            row = cursor.fetchone()
-        return (_account(row), str(row[-1])) if row else None
+        return (_account(rows[0]), str(rows[0][-1])) if rows else None
 
     def _revision(self, subject: str) -> tuple[int, bool] | None:
-        statement = "SELECT revision, disabled FROM accounts WHERE subject = ?"
-        with self._connection() as connection:
-            row = connection.execute(statement, (subject,)).fetchone()
-        return (row[0], bool(row[1])) if row else None
+        statement = "SELECT revision, disabled FROM accounts WHERE subject = :subject"
+        with self.database.reading() as connection:
+            rows = connection.execute(statement, subject=subject)
+        return (rows[0][0], bool(rows[0][1])) if rows else None
 
     def _change(self, account: Account, statement: str, value: str | int) -> Account:
-        with self._connection() as connection:
-            connection.execute(statement, (value, self._clock(), account.subject))
+        with self.database.writing() as connection:
+            connection.execute(statement, value=value, now=self._clock(), subject=account.subject)
         return self.find(account.login)
 
-    def _prepare(self) -> None:
-        """Create the file before SQLite does, so that nobody but the owner can ever read it."""
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        with self._connection() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")  # of several processes one creates the table
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > _VERSION:
-                raise AccountError(
-                    f"{self._path} was written by a newer Doorward (version {version}); update"
-                )
-            if version == 0:
-                connection.execute(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for one piece of work, committed when it ends well.
-
-        A connection a call costs a fraction of a millisecond beside a hash of tens, belongs to one
-        thread, and finds a file that was put back from a backup.
-        """
-        connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
-        try:
-            connection.execute("PRAGMA synchronous = FULL")  # who was disabled stays so
-            yield connection
-            if connection.in_transaction:
-                connection.execute("COMMIT")
-        finally:
-            connection.close()  # rolls back what was not committed
-
-
-def _account(row: tuple[object, ...]) -> Account:
+def _account(row: Row) -> Account:
     values = dict(zip(Account.__struct_fields__, row[:-1], strict=True))
     values["disabled"] = bool(values["disabled"])
     for name in ("roles", "groups"):

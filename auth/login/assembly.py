@@ -1,18 +1,20 @@
-"""The service as a worker runs it: accounts from the data directory, the rest from the store."""
+"""The service as a worker runs it: accounts from their database, the rest from the store."""
 
+import asyncio
 import secrets
 from pathlib import Path
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from auth.io.database import DatabaseUnavailable, open_database
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
-from auth.login.accounts import Accounts
+from auth.login.accounts import AccountError, Accounts
 from auth.login.service import AtProviders, LoginService
 from auth.login.throttle import StoreThrottle
 from auth.ports import AuthUnavailable, SessionStore
-from config.model import Configuration
+from config.model import Configuration, Login
 
 ACCOUNTS_FILE = "accounts.sqlite3"
 SECRET_KEY = "doorward:login:secret"  # noqa: S105 - the key's name
@@ -27,11 +29,14 @@ async def open_login_service(
     """Return the service; *commands* is a client of the same store, *directory* the data directory.
 
     Raises:
-        AccountError: the accounts cannot be opened.
-        AuthUnavailable: the store does not answer.
+        AuthUnavailable: the store does not answer, or the accounts cannot be opened.
     """
     secret = await shared_secret(commands)
-    accounts = Accounts(directory / ACCOUNTS_FILE)
+    try:
+        accounts = await asyncio.to_thread(open_accounts, settings.login, directory)
+    except AccountError as error:
+        # Asked again at the next request: a database may be there by then.
+        raise AuthUnavailable(str(error)) from error
     return LoginService(
         settings,
         store,
@@ -40,6 +45,24 @@ async def open_login_service(
         throttle=StoreThrottle(commands),
         at_providers=AtProviders(Providers(), ProviderRecords(commands)),
     )
+
+
+def open_accounts(login: Login, directory: Path) -> Accounts:
+    """Return the accounts that *login* speaks of; *directory* has the file, if it is one.
+
+    Raises:
+        AccountError: they cannot be opened.
+    """
+    url = login.database.value if login.database else ""
+    try:
+        database = open_database(url, directory / ACCOUNTS_FILE)
+    except DatabaseUnavailable as error:
+        raise AccountError(str(error)) from error
+    try:
+        return Accounts(database)
+    except AccountError:
+        database.close()
+        raise
 
 
 async def shared_secret(commands: Redis) -> bytes:

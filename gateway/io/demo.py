@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from auth.login.accounts import AccountError, Accounts
-from auth.login.assembly import ACCOUNTS_FILE
-from config.model import Configuration, Endpoint
+from auth.login.accounts import AccountError
+from auth.login.assembly import open_accounts
+from config.model import Configuration, Endpoint, Login
 
 PASSWORD_FILE = "demo-password"  # noqa: S105 - a file's name
 UPSTREAM = "notes"
@@ -41,7 +41,7 @@ DEMO_ACCOUNTS = (
 )
 
 
-def add_demo_accounts(data_directory: Path) -> str:
+def add_demo_accounts(login: Login, data_directory: Path) -> str:
     """Create what is missing of the demo accounts; return the password they have.
 
     It is made once per data directory and kept there, readable by its owner only: an address that
@@ -57,7 +57,7 @@ def add_demo_accounts(data_directory: Path) -> str:
             stream.write(secrets.token_urlsafe(12))
     password = file.read_text("utf-8").strip()
     try:
-        accounts = Accounts(data_directory / ACCOUNTS_FILE)
+        accounts = open_accounts(login, data_directory)
         try:
             for account in DEMO_ACCOUNTS:
                 with suppress(AccountError):  # it is there already

@@ -77,13 +77,19 @@ def keep_fixed(old: Configuration, new: Configuration) -> tuple[Configuration, t
     if store != old.store:
         kept.append("store.url")
         store = old.store
+    login = new.login
+    if login.database != old.login.database:
+        kept.append("login.database")
+        login = msgspec.structs.replace(login, database=old.login.database)
     for name in ("lease", "idle_timeout", "absolute_timeout"):
         value = getattr(old.session, name)
         if getattr(session, name) != value:
             kept.append(f"session.{name}")
             session = msgspec.structs.replace(session, **{name: value})
     return (
-        msgspec.structs.replace(new, server=server, admin=admin, store=store, session=session),
+        msgspec.structs.replace(
+            new, server=server, admin=admin, store=store, session=session, login=login
+        ),
         tuple(kept),
     )
 

@@ -93,7 +93,7 @@ def _run(
         stack.callback(embedded.stop)
     lines = []
     if options.demo:
-        password = add_demo_accounts(directory)
+        password = add_demo_accounts(configuration.login, directory)
         service = DemoService(configuration, directory)
         service.start()
         stack.callback(service.stop)

@@ -5,6 +5,7 @@ import pytest
 from config.addresses import (
     Url,
     address,
+    database_url,
     endpoint,
     host_name,
     host_pattern,
@@ -193,6 +194,23 @@ def test_a_store_is_embedded_or_a_redis_url(written: str) -> None:
 def test_a_store_of_another_form_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match=r"[a-z]"):
         store_url(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["postgresql://db/people", "postgres://u:p@h1,h2:5432/n?sslmode=verify-full",
+     "postgresql:///people?host=/run/postgresql"],
+)  # fmt: skip
+def test_a_database_is_a_postgresql_url(written: str) -> None:
+    assert database_url(written) == written
+
+
+@pytest.mark.parametrize(
+    "written", ["", "postgresql", "postgresql://", "mysql://h/n", "postgresql://h/n\n", "x://a b"]
+)
+def test_a_database_of_another_form_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match=r"postgresql://|no spaces"):
+        database_url(written)
 
 
 @pytest.mark.parametrize("written", ["https://u@a", "https://u:p@a/b", "https://a@b@c"])

@@ -327,3 +327,9 @@ def test_a_route_test_is_read_in_full() -> None:
     assert type(claims) is type(claims["a"]) is dict
     assert type(claims["a"]["b"]) is list
     assert short == RouteTest("GET", "/notes", "challenge", line=14, column=5)
+
+
+def test_accounts_are_in_the_file_unless_a_database_is_named() -> None:
+    assert configuration(MINIMAL).login.database is None
+    read = configuration(MINIMAL + "login: {database: 'postgresql://db/people'}\n").login
+    assert read.database == Secret("postgresql://db/people")

@@ -59,7 +59,12 @@ def test_every_format_is_known_and_has_a_title() -> None:
 
 def test_what_no_message_may_show_is_marked() -> None:
     hidden = {path for path, schema in ALL if schema.get("writeOnly")}
-    assert hidden == {".admin.token", ".store.url", ".login.providers.items.client_secret"}
+    assert hidden == {
+        ".admin.token",
+        ".store.url",
+        ".login.database",
+        ".login.providers.items.client_secret",
+    }
 
 
 def test_no_algorithm_verifies_with_a_shared_secret() -> None:

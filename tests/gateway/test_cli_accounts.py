@@ -17,6 +17,7 @@ from auth.login.accounts import Accounts
 from auth.session import SessionRecord
 from config.model import SessionSettings
 from gateway.cli import cli
+from tests.postgres import Postgres
 
 PASSWORD = "correct horse battery"
 ROUTES = """\
@@ -202,23 +203,15 @@ def test_the_sessions_of_the_account_end_with_it(
         store.stop()
 
 
-@pytest.mark.parametrize(
-    ("routes", "says"),
-    [
-        (ROUTES % "redis://127.0.0.1:1", "doorward sessions revoke --subject"),
-        ("version: 2\n", "doorward check"),
-    ],
-    ids=["store-out", "bad-file"],
-)
 def test_sessions_that_could_not_be_ended_are_told_and_the_account_is_disabled(
-    doorward: Doorward, directory: Path, routes: str, says: str
+    doorward: Doorward, directory: Path
 ) -> None:
     doorward("add", "ada", "--password-stdin")
-    (directory / "routes.yaml").write_text(routes)
+    (directory / "routes.yaml").write_text(ROUTES % "redis://127.0.0.1:1")
     result = doorward("disable", "ada")
     assert result.exit_code == 1
     assert "disabled ada" in result.stdout
-    assert says in result.stderr
+    assert "doorward sessions revoke --subject" in result.stderr
     assert not signs_in(directory, "ada", PASSWORD)
 
 
@@ -228,3 +221,25 @@ def test_a_file_that_cannot_be_used_is_told(doorward: Doorward, directory: Path)
         connection.execute("ALTER TABLE accounts RENAME TO gone")
     result = doorward("list")
     assert (result.exit_code, "the accounts cannot be used" in result.stderr) == (1, True)
+
+
+def test_nothing_is_done_while_the_route_file_has_problems(
+    doorward: Doorward, directory: Path
+) -> None:
+    """It says where the accounts are: another place may have the same names."""
+    doorward("add", "ada", "--password-stdin")
+    (directory / "routes.yaml").write_text("version: 1\n")
+    result = doorward("disable", "ada")
+    assert result.exit_code == 1
+    assert "nothing was done" in result.stderr
+    assert signs_in(directory, "ada", PASSWORD)
+
+
+def test_accounts_may_be_in_postgresql(
+    doorward: Doorward, directory: Path, postgres: Postgres
+) -> None:
+    database = f"login: {{database: '{postgres.new_url()}'}}\n"
+    (directory / "routes.yaml").write_text(ROUTES % "embedded" + database)
+    assert doorward("add", "ada", "--password-stdin").exit_code == 0
+    assert "ada" in doorward("list").output
+    assert not (directory / ".doorward" / "accounts.sqlite3").exists()

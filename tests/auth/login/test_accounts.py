@@ -1,8 +1,7 @@
-"""The accounts file: real SQLite, real argon2id with small parameters."""
+"""The accounts: real SQLite and PostgreSQL, real argon2id with small parameters."""
 
 import asyncio
 import sqlite3
-import stat
 import threading
 import uuid
 from collections.abc import Iterator
@@ -11,10 +10,13 @@ from pathlib import Path
 import pytest
 from argon2 import Parameters, PasswordHasher, extract_parameters
 
+from auth.io.database import open_database
 from auth.login.account import MAX_LOGIN
 from auth.login.accounts import AccountError, Accounts, SignInQueueFull
 from auth.login.passwords import MAX_BYTES, UnsuitablePassword
+from auth.login.schema import VERSIONS
 from auth.ports import AuthUnavailable
+from tests.auth.io.database_contract import Reopen
 
 PASSWORD = "correct horse battery"
 
@@ -39,9 +41,18 @@ def hasher() -> CountingHasher:
     return CountingHasher()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
+    """Opens the database of the test, as often as it is asked."""
+    url = ""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres").new_url()
+    return lambda: open_database(url, tmp_path / "accounts.sqlite3")
+
+
 @pytest.fixture
-def accounts(tmp_path: Path, hasher: CountingHasher) -> Iterator[Accounts]:
-    accounts = Accounts(tmp_path / "accounts.sqlite3", hasher=hasher, at_once=1, waiting=1)
+def accounts(reopen: Reopen, hasher: CountingHasher) -> Iterator[Accounts]:
+    accounts = Accounts(reopen(), hasher=hasher, at_once=1, waiting=1)
     yield accounts
     accounts.close()
 
@@ -149,7 +160,7 @@ def test_a_subject_is_a_guid_and_never_used_twice(accounts: Accounts) -> None:
     assert {str(uuid.UUID(subject)) for subject in subjects} == subjects
 
 
-def test_an_account_is_kept_as_it_was_given(accounts: Accounts, tmp_path: Path) -> None:
+def test_an_account_is_kept_as_it_was_given(accounts: Accounts, reopen: Reopen) -> None:
     added = accounts.add(
         "Ada",
         PASSWORD,
@@ -161,7 +172,7 @@ def test_an_account_is_kept_as_it_was_given(accounts: Accounts, tmp_path: Path) 
     )
     assert (added.login, added.name, added.tenant) == ("Ada", "Ada Lovelace", "acme")
     assert (added.roles, added.groups) == (("editor", "admin"), ("maths",))
-    again = Accounts(tmp_path / "accounts.sqlite3")
+    again = Accounts(reopen())
     assert again.all() == [added]
     again.close()
 
@@ -179,7 +190,7 @@ async def test_only_the_new_password_signs_in_after_a_change(accounts: Accounts)
 
 @pytest.mark.parametrize("change", ["password", "disabled", "disabled and enabled", "deleted"])
 async def test_a_sign_in_does_not_outlive_a_change_made_meanwhile(
-    accounts: Accounts, tmp_path: Path, change: str
+    accounts: Accounts, change: str
 ) -> None:
     accounts.add("ada", PASSWORD)
     account = await accounts.sign_in("ada", PASSWORD)
@@ -188,7 +199,7 @@ async def test_a_sign_in_does_not_outlive_a_change_made_meanwhile(
     if change == "password":
         accounts.set_password("ada", "another good one")
     elif change == "deleted":
-        with sqlite3.connect(tmp_path / "accounts.sqlite3") as connection:
+        with accounts.database.writing() as connection:
             connection.execute("DELETE FROM accounts")
     else:
         accounts.set_disabled("ada", disabled=True)
@@ -198,14 +209,13 @@ async def test_a_sign_in_does_not_outlive_a_change_made_meanwhile(
 
 
 async def test_a_hash_with_old_parameters_is_made_anew_at_the_next_sign_in(
-    tmp_path: Path,
+    reopen: Reopen,
 ) -> None:
-    path = tmp_path / "accounts.sqlite3"
-    old = Accounts(path, hasher=CountingHasher(time_cost=1))
+    old = Accounts(reopen(), hasher=CountingHasher(time_cost=1))
     old.add("ada", PASSWORD)
     old.close()
     hasher = CountingHasher(time_cost=2)
-    accounts = Accounts(path, hasher=hasher)
+    accounts = Accounts(reopen(), hasher=hasher)
     first = await accounts.sign_in("ada", PASSWORD)
     second = await accounts.sign_in("ada", PASSWORD)
     accounts.close()
@@ -264,10 +274,10 @@ async def test_clients_that_go_away_give_their_places_back(
 
 
 async def test_accounts_that_cannot_be_read_are_an_outage_not_a_wrong_password(
-    accounts: Accounts, tmp_path: Path
+    accounts: Accounts,
 ) -> None:
     account = accounts.add("ada", PASSWORD)
-    with sqlite3.connect(tmp_path / "accounts.sqlite3") as connection:
+    with accounts.database.writing() as connection:
         connection.execute("ALTER TABLE accounts RENAME TO gone")
     with pytest.raises(AuthUnavailable):
         await accounts.sign_in("ada", PASSWORD)
@@ -275,26 +285,17 @@ async def test_accounts_that_cannot_be_read_are_an_outage_not_a_wrong_password(
         await accounts.is_current(account)
 
 
-def test_only_its_owner_can_read_the_file(accounts: Accounts, tmp_path: Path) -> None:
-    accounts.add("ada", PASSWORD)
-    with sqlite3.connect(tmp_path / "accounts.sqlite3") as connection:
-        connection.execute("SELECT count(*) FROM accounts").fetchone()
-        for path in tmp_path.iterdir():  # the write-ahead log too
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-
-
-def test_no_password_is_kept(accounts: Accounts, tmp_path: Path) -> None:
+def test_no_password_is_kept(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path / "accounts.sqlite3", hasher=CountingHasher())
     accounts.add("ada", PASSWORD)
     accounts.close()
     for path in tmp_path.iterdir():
         assert PASSWORD.encode() not in path.read_bytes()
 
 
-def test_several_processes_may_add_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "accounts.sqlite3"
-
+def test_several_processes_may_add_at_once(reopen: Reopen) -> None:
     def add(number: int) -> None:
-        accounts = Accounts(path, hasher=CountingHasher())
+        accounts = Accounts(reopen(), hasher=CountingHasher())
         accounts.add(f"user{number}", PASSWORD)
         accounts.close()
 
@@ -303,7 +304,7 @@ def test_several_processes_may_add_at_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    accounts = Accounts(path)
+    accounts = Accounts(reopen())
     assert len(accounts.all()) == 8
     accounts.close()
 
@@ -312,7 +313,7 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "accounts.sqlite3"
     Accounts(path).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 99")
     with pytest.raises(AccountError, match="newer"):
         Accounts(path)
 
@@ -328,3 +329,23 @@ def test_an_account_nobody_has_is_told(accounts: Accounts) -> None:
     for change in (accounts.find, lambda login: accounts.set_disabled(login, disabled=True)):
         with pytest.raises(AccountError, match="no account 'ada'"):
             change("ada")
+
+
+def test_accounts_that_version_one_wrote_are_kept(tmp_path: Path) -> None:
+    """A file as the first release left it."""
+    path = tmp_path / "accounts.sqlite3"
+    with sqlite3.connect(path) as connection:
+        for statement in VERSIONS[0]:
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO accounts VALUES ('s-1', 'Ada', 'ada', 'Ada L.', 'acme', '[\"editor\"]',"
+            " '[]', 'ada@example.com', ?, 0, 3, 1795345561.5, 1795345562.5)",
+            (CountingHasher().hash(PASSWORD),),
+        )
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    accounts = Accounts(path, hasher=CountingHasher())
+    (ada,) = accounts.all()
+    assert (ada.subject, ada.login, ada.roles, ada.revision) == ("s-1", "Ada", ("editor",), 3)
+    assert asyncio.run(accounts.sign_in("ada", PASSWORD)) == ada
+    accounts.close()

@@ -7,7 +7,6 @@ import pytest
 from redis.asyncio import Redis
 
 from auth.io.session_store import RedisSessionStore
-from auth.login.accounts import AccountError
 from auth.login.assembly import SECRET_KEY, open_login_service, shared_secret
 from auth.login.throttle import PAIR, StoreThrottle
 from auth.ports import AuthUnavailable
@@ -58,9 +57,9 @@ async def test_the_service_signs_in_and_limits_attempts(
     await service.close()
 
 
-async def test_accounts_that_cannot_be_opened_are_told(
+async def test_accounts_that_cannot_be_opened_are_an_outage(
     store: RedisSessionStore, tmp_path: Path
 ) -> None:
     (tmp_path / "accounts.sqlite3").write_text("no database " * 100)
-    with pytest.raises(AccountError):
+    with pytest.raises(AuthUnavailable, match="cannot open the accounts"):
         await open_login_service(configured(), store, store.commands, tmp_path)

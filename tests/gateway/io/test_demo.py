@@ -6,7 +6,7 @@ import pytest
 
 from auth.login.accounts import Accounts
 from auth.login.assembly import ACCOUNTS_FILE
-from config.model import Configuration, Endpoint, Upstream
+from config.model import Configuration, Endpoint, Login, Upstream
 from gateway.io.demo import DemoError, DemoService, add_demo_accounts
 from tests.gateway.io.processes import is_running, takes_connections
 from tests.gateway.io.supervised import configuration
@@ -25,8 +25,8 @@ def free_port() -> int:
 
 
 async def test_one_can_sign_in_with_what_is_printed(tmp_path: Path) -> None:
-    password = add_demo_accounts(tmp_path)
-    assert add_demo_accounts(tmp_path) == password
+    password = add_demo_accounts(Login(), tmp_path)
+    assert add_demo_accounts(Login(), tmp_path) == password
     accounts = Accounts(tmp_path / ACCOUNTS_FILE)
     member = await accounts.sign_in("demo", password)
     admin = await accounts.sign_in("admin", password)
@@ -41,7 +41,7 @@ def test_the_password_is_nobody_elses_and_another_one_everywhere(tmp_path: Path)
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    assert add_demo_accounts(one) != add_demo_accounts(two)
+    assert add_demo_accounts(Login(), one) != add_demo_accounts(Login(), two)
     assert (one / "demo-password").stat().st_mode & 0o077 == 0
 
 

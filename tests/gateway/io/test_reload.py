@@ -96,6 +96,7 @@ def changed(part: str, **values: object) -> Configuration:
         (changed("server", certificates=(Certificate("a", "b"),)), "server.tls"),
         (changed("admin", listen=Address("127.0.0.1", 1)), "admin.listen"),
         (changed("store", url=Secret("redis://elsewhere")), "store.url"),
+        (changed("login", database=Secret("postgresql://db/a")), "login.database"),
         (changed("session", lease=9.0), "session.lease"),
         (changed("session", idle_timeout=9.0), "session.idle_timeout"),
         (changed("session", absolute_timeout=9.0), "session.absolute_timeout"),

@@ -1,0 +1,27 @@
+"""The tables of the accounts, version by version; `auth.io.database` says in which words.
+
+A version that has been released is never changed: databases that have it are given the next ones.
+"""
+
+from typing import Final
+
+_ACCOUNTS = """
+CREATE TABLE accounts (
+    subject TEXT PRIMARY KEY,
+    login TEXT NOT NULL,
+    canonical_login TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    groups TEXT NOT NULL,
+    email TEXT NOT NULL,
+    password_hash TEXT NOT NULL,
+    disabled INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0,
+    created_at REAL NOT NULL,
+    changed_at REAL NOT NULL
+) STRICT
+"""
+
+VERSIONS: Final = ((_ACCOUNTS,),)
+"""What leads from nothing to version 1, from there to version 2, and so on."""
