@@ -176,6 +176,8 @@ def _claims(identity: Identity) -> dict[str, object]:
     }
     if identity.session_digest:
         claims["sid"] = identity.session_digest
+    if identity.acr:
+        claims["acr"] = identity.acr
     if identity.auth_time:
         claims["auth_time"] = identity.auth_time
     return claims

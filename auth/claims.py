@@ -84,6 +84,7 @@ def _map_claims(claims: Mapping[str, Any], issuer: TokenIssuer, token_digest: st
         scopes=_scopes(scopes),
         auth_time=_whole_seconds(claims.get("auth_time")),
         amr=_texts(claims.get("amr")),
+        acr=_acr(claims.get("acr")),
         issuer=issuer.issuer,
         token_digest=token_digest,
         expires_at=float(claims["exp"]),
@@ -97,6 +98,11 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not is_fit_text(value):
         raise UnfitClaimError("not a text that may be passed on")
     return value
+
+
+def _acr(value: object) -> str:
+    """Read `acr`; one that is no text says nothing, and so opens nothing."""
+    return value if isinstance(value, str) and is_fit_text(value) else ""
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ _VARIABLES: dict[str, Any] = {
     "identity.groups": _STRINGS,
     "identity.scopes": _STRINGS,
     "identity.amr": _STRINGS,
+    "identity.acr": _STRING,
     "identity.auth_time": cel.Type.INT,
     "identity.claims": cel.Type.Map(_STRING, cel.Type.DYN),
 }

@@ -4,12 +4,15 @@
 request cannot reach an upstream without one (ADR 0002).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
 import msgspec
 
 from auth.identity import Identity
+
+_MOST_ACR_VALUES = 16
 
 
 class Reason(StrEnum):
@@ -43,6 +46,10 @@ class Reason(StrEnum):
     CONDITION_FALSE = "condition_false"
     CONDITION_FAILED = "condition_failed"
     """The `when:` expression raised an error; fails closed."""
+    ACR_MISSING = "acr_missing"
+    """Signed in, and not as strongly as the route asks."""
+    AUTH_TIME_TOO_OLD = "auth_time_too_old"
+    """Signed in, and longer ago than the route's `max_age`."""
     NO_ROUTE = "no_route"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BAD_REQUEST = "bad_request"
@@ -65,10 +72,53 @@ class Allow(msgspec.Struct, frozen=True):
     outcome: Literal["allow"] = "allow"
 
 
+class StepUp(msgspec.Struct, frozen=True):
+    """What a sign-in must come to: the parameters of the same names of OpenID Connect Core 3.1.2.1.
+
+    `acr_values`: any of them, best first; empty asks for none. `max_age` in seconds.
+    """
+
+    acr_values: tuple[str, ...] = ()
+    max_age: float | None = None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Return it as the parameters of a request to sign in; `step_up_in` reads them."""
+        asked = {"acr_values": " ".join(self.acr_values)} if self.acr_values else {}
+        return asked if self.max_age is None else asked | {"max_age": str(int(self.max_age))}
+
+    def is_strong_enough(self, acr: str, amr: tuple[str, ...]) -> bool:
+        """Return whether *acr* is one of those asked for.
+
+        RFC 8176 has a method `mfa`: a provider that knows no `acr` says it there.
+        """
+        wanted = self.acr_values
+        return not wanted or acr in wanted or ("mfa" in wanted and "mfa" in amr)
+
+    def is_too_old(self, age: float) -> bool:
+        """Return whether *age* is more than `max_age`."""
+        return self.max_age is not None and age > self.max_age
+
+
+def step_up_in(parameters: Mapping[str, str]) -> StepUp | None:
+    """Return what *parameters* ask of a sign-in, None if nothing; what makes no sense asks nothing.
+
+    Anybody can write them: they decide what a person is asked for, never what that opens.
+    """
+    acr_values = tuple(parameters.get("acr_values", "").split()[:_MOST_ACR_VALUES])
+    seconds = parameters.get("max_age", "")
+    max_age = (
+        float(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 10 else None
+    )
+    return StepUp(acr_values, max_age) if acr_values or max_age is not None else None
+
+
 class Challenge(msgspec.Struct, frozen=True):
-    """Not signed in (any more); signing in could help."""
+    """Not signed in (any more), or not strongly or recently enough; signing in could help."""
 
     reason: Reason
+    step_up: StepUp | None = None
+    """What that sign-in must come to, where the route says so."""
     outcome: Literal["challenge"] = "challenge"
 
 

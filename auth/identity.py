@@ -24,6 +24,8 @@ class Identity(msgspec.Struct, frozen=True):
     """When the person proved it, epoch seconds; 0 when that is not known."""
     amr: tuple[str, ...] = ()
     """Authentication methods references (RFC 8176)."""
+    acr: str = ""
+    """Authentication context class (OpenID Connect Core section 2): how strongly they proved it."""
     issuer: str = ""
     """Who says so: empty for a session, the token's issuer for a bearer token."""
     session_digest: str = ""

@@ -9,11 +9,15 @@ The order in which a rule is applied, so that the reason in the log is always th
 2. Nobody signed in, or a credential that is no good: `Challenge`, unless the level is `optional`
    and the rule asks nothing of the identity.
 3. Tenant, groups, roles, scopes, condition: the first that does not hold denies.
-4. Nothing was left that could deny: `Allow`.
+4. Signed in too weakly (`acr`) or too long ago (`max_age`): `Challenge`. Last, so that nobody is
+   asked for a second factor only to hear that they may not.
+5. Nothing was left that could deny: `Allow`.
 
 A condition that raises an error, or whose value is anything but true, denies: an operator's
 mistake closes a route and never opens one.
 """
+
+from math import inf
 
 import msgspec
 
@@ -24,7 +28,7 @@ from auth.condition import (
     compile_condition,
     evaluate_condition,
 )
-from auth.decision import Allow, Challenge, Decision, Deny, Reason
+from auth.decision import Allow, Challenge, Decision, Deny, Reason, StepUp
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from config.model import AccessRule
 
@@ -41,7 +45,9 @@ class Policy(msgspec.Struct, frozen=True):
     asks_identity: bool = False
     """Whether any part of the rule can hold for somebody only."""
     reads: frozenset[str] = frozenset()
-    """The attributes of `RequestFacts` that the condition reads."""
+    """The attributes of `RequestFacts` that the condition reads; `now`, if the time matters."""
+    step_up: StepUp | None = None
+    """How people must have signed in, if that matters."""
 
 
 _NOBODY = Identity(subject="")
@@ -58,22 +64,30 @@ def compile_rule(rule: AccessRule) -> Policy:
     condition = compile_condition(rule.when) if rule.when is not None else None
     asks = bool(rule.roles or rule.scopes or rule.groups or rule.tenants)
     asks = asks or (condition is not None and condition.reads_identity)
+    timed = rule.max_age is not None
+    step_up = StepUp(rule.acr, rule.max_age) if rule.acr or timed else None
+    asks = asks or step_up is not None
     if rule.level == "public" and asks:
         raise PolicyError("a public route looks nobody up, so it cannot ask anything of a caller")
+    reads = condition.reads if condition is not None else frozenset()
     return Policy(
         rule=rule,
         reads_request=condition is not None and condition.reads_request,
         condition=condition,
         asks_identity=asks,
-        reads=condition.reads if condition is not None else frozenset(),
+        reads=reads | {"now"} if timed else reads,
+        step_up=step_up,
     )
 
 
-def authorize(policy: Policy, caller: Caller, facts: RequestFacts | None) -> Decision:
+def authorize(
+    policy: Policy, caller: Caller, facts: RequestFacts | None, now: float = inf
+) -> Decision:
     """Decide whether *caller* satisfies *policy*. Default deny.
 
     *facts* may be None when the policy has no condition that reads the request; a condition that
-    does fails without them.
+    does fails without them. *now* is epoch seconds; without it every sign-in was too long ago for a
+    policy with `max_age`.
 
     Returns:
         Challenge if signing in could help, Deny if it could not.
@@ -85,14 +99,15 @@ def authorize(policy: Policy, caller: Caller, facts: RequestFacts | None) -> Dec
         if rule.level == "optional" and not policy.asks_identity:
             return _authorize_nobody(policy, Reason.ANONYMOUS_ALLOWED, facts)
         if isinstance(caller, Rejected):
-            return Challenge(_REASONS.get(caller.reason, Reason.NO_CREDENTIAL))
-        return Challenge(Reason.NO_CREDENTIAL)
-    return _authorize_somebody(policy, caller.identity, facts)
+            reason = _REASONS.get(caller.reason, Reason.NO_CREDENTIAL)
+            return Challenge(reason, policy.step_up)
+        return Challenge(Reason.NO_CREDENTIAL, policy.step_up)
+    return _authorize_somebody(policy, caller.identity, facts, now)
 
 
 def _authorize_somebody(
-    policy: Policy, identity: Identity, facts: RequestFacts | None
-) -> Allow | Deny:
+    policy: Policy, identity: Identity, facts: RequestFacts | None, now: float
+) -> Decision:
     rule = policy.rule
     if rule.tenants and identity.tenant not in rule.tenants:
         return _deny(Reason.TENANT_MISMATCH, "tenant", rule.tenants, identity)
@@ -107,6 +122,12 @@ def _authorize_somebody(
         verdict = evaluate_condition(policy.condition, identity, facts)
         if verdict is not True:
             return _deny_condition(identity, verdict=verdict)
+    step_up = policy.step_up
+    if step_up is not None:
+        if not step_up.is_strong_enough(identity.acr, identity.amr):
+            return Challenge(Reason.ACR_MISSING, step_up)
+        if step_up.is_too_old(now - identity.auth_time):
+            return Challenge(Reason.AUTH_TIME_TOO_OLD, step_up)
     return Allow(Reason.ALLOWED, identity)
 
 

@@ -27,6 +27,7 @@ class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     email: str = ""
     auth_time: float = 0
     amr: tuple[str, ...] = ()
+    acr: str = ""
     claims: Mapping[str, object] = {}
 
 
@@ -90,6 +91,7 @@ def identity_of(record: SessionRecord, session_digest: str) -> Identity:
         scopes=record.scopes,
         auth_time=int(record.auth_time or record.created_at),
         amr=record.amr,
+        acr=record.acr,
         session_digest=session_digest,
         expires_at=record.expires_at,
         claims=record.claims,

@@ -259,7 +259,14 @@ def _access_rule(access: Any) -> AccessRule:
     return AccessRule(
         "signed-in",
         **_read(
-            access, roles=frozenset, scopes=frozenset, groups=frozenset, tenants=frozenset, when=str
+            access,
+            roles=frozenset,
+            scopes=frozenset,
+            groups=frozenset,
+            tenants=frozenset,
+            acr=lambda given: (given,) if isinstance(given, str) else tuple(given),
+            max_age=quantities.duration,
+            when=str,
         ),
     )
 
@@ -273,6 +280,7 @@ def _route_test(given: PlacedMapping, place: tuple[int, int]) -> RouteTest:
         groups=tuple,
         scopes=tuple,
         tenant=str,
+        acr=str,
         claims=_plain,
     )
     return RouteTest(

@@ -228,6 +228,10 @@ class AccessRule(msgspec.Struct, frozen=True):
     tenants: frozenset[str] = frozenset()
     when: str | None = None
     """A CEL expression that must be true."""
+    acr: tuple[str, ...] = ()
+    """How they signed in (OpenID Connect `acr`): any of these, best first; empty asks for none."""
+    max_age: float | None = None
+    """How long ago, in seconds, they may have proven who they are; None: however long."""
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -280,6 +284,7 @@ class RouteTest(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     line: int = 0
     column: int = 0
+    acr: str = ""
 
 
 class Configuration(msgspec.Struct, frozen=True):

@@ -48,8 +48,15 @@ def query_parameter(value: str) -> str:
     """Return a name that needs no encoding in a query and means nothing else on the login page."""
     if not re.fullmatch(r"[A-Za-z0-9_.~-]{1,64}", value):
         raise ValueError("the name has letters, digits and - _ . ~")
-    if value in {"username", "password", "provider", "token"}:
+    if value in {"username", "password", "provider", "token", "acr_values", "max_age"}:
         raise ValueError("the login page already has a field of that name")
+    return value
+
+
+def acr(value: str) -> str:
+    """Return an authentication context class; lists of them are separated by spaces."""
+    if not re.fullmatch(r"[!#-\[\]-~]{1,256}", value):
+        raise ValueError("it has printable ASCII characters without spaces and quotes")
     return value
 
 

@@ -416,6 +416,7 @@ _UPSTREAM = _mapping(
     ),
 )
 
+_ACR = _text("a way to sign in such as mfa", "acr", "A way to sign in.")
 _ACCESS = {
     "description": "Who may; every route says so itself. `public`: everybody, nobody is looked up. "
     "`optional`: everybody, and who is signed in is passed on. `signed-in`: everybody who is. Or a "
@@ -428,6 +429,19 @@ _ACCESS = {
             scopes=_set(_words("A scope."), "Has all of these scopes."),
             groups=_set(_words("A group."), "Is in any of these groups."),
             tenants=_set(_words("A tenant."), "Belongs to one of these tenants."),
+            acr={
+                "description": "Signed in as strongly as one of these says (`acr`), the best "
+                "first: `mfa` with two factors, `phr` with a passkey, or what your provider calls "
+                "it. Who is signed in otherwise is asked for more.",
+                "anyOf": [
+                    _ACR,
+                    _set(_ACR, "Several ways.", minItems=1),
+                ],
+            },
+            max_age=_duration(
+                "Proved who they are no longer ago than this; else they are asked again.",
+                *("1s", "400d"),
+            ),
             when=_text(
                 "a CEL expression",
                 "condition",
@@ -511,6 +525,7 @@ _ROUTE_TEST = _mapping(
         groups=_set(_words("A group."), "Their groups."),
         scopes=_set(_words("A scope."), "Their scopes."),
         tenant=_words("Their tenant."),
+        acr=_text(_ACR["title"], "acr", "How strongly they signed in, and just now."),
         claims={"type": "object", "description": "Their other claims, as conditions read them."},
     ),
     headers={

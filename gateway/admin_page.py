@@ -48,9 +48,12 @@ def describe_access(rule: AccessRule) -> str:
             ("scopes", rule.scopes),
             ("groups", rule.groups),
             ("tenants", rule.tenants),
+            ("acr", rule.acr),
         )
         if values
     ]
+    if rule.max_age is not None:
+        parts.append(f"max_age: {rule.max_age:g}s")
     if rule.when:
         parts.append(f"when {rule.when}")
     return "; ".join(parts) or rule.level

@@ -117,6 +117,7 @@ def check(file: Path) -> None:
 @click.option("--groups", default="", help="The caller's groups, with commas.")
 @click.option("--scopes", default="", help="The caller's scopes, with commas.")
 @click.option("--tenant", default="", help="The caller's tenant.")
+@click.option("--acr", default="", help="How the caller signed in, mfa for instance.")
 @click.option("--claims", default="", help="The caller's other claims, a JSON object.")
 @click.option("--header", "headers", multiple=True, help="A field of the request, 'Name: value'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -130,6 +131,7 @@ def explain(  # noqa: PLR0913 - one parameter for each option
     groups: str,
     scopes: str,
     tenant: str,
+    acr: str,
     claims: str,
     headers: tuple[str, ...],
     as_json: bool,
@@ -146,6 +148,7 @@ def explain(  # noqa: PLR0913 - one parameter for each option
         "--groups": groups,
         "--scopes": scopes,
         "--tenant": tenant,
+        "--acr": acr,
         "--claims": claims,
     }
     for option, value in described.items():
@@ -160,6 +163,7 @@ def explain(  # noqa: PLR0913 - one parameter for each option
                 groups=_split(groups),
                 scopes=_split(scopes),
                 tenant=tenant,
+                acr=acr,
                 claims=_read_claims(claims),
             )
         )

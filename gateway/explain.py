@@ -228,6 +228,12 @@ def _requirements(
     if rule.when is not None:
         conditions = frozenset({Reason.CONDITION_FALSE, Reason.CONDITION_FAILED})
         requirements.append((f"when: {' '.join(rule.when.split())}", conditions))
+    if rule.acr:
+        text = f"signed in as strongly as one of: {', '.join(rule.acr)}"
+        requirements.append((text, frozenset({Reason.ACR_MISSING})))
+    if rule.max_age is not None:
+        text = f"signed in no longer than {rule.max_age:g} s ago"
+        requirements.append((text, frozenset({Reason.AUTH_TIME_TOO_OLD})))
     return requirements
 
 

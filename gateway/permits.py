@@ -8,8 +8,8 @@ changed or read again is another one, or none, before this is asked. Who is call
 out anew for every request; only "may they?" is not.
 
 Only permits are remembered: a refusal is worked out each time, with its reason. A condition that
-reads `request.headers` is applied each time as well. The memory is bounded and belongs to one
-snapshot, so a reload begins without one.
+reads `request.headers` and a rule with `max_age` are applied each time as well. The memory is
+bounded and belongs to one snapshot, so a reload begins without one.
 """
 
 from collections.abc import Hashable
@@ -36,20 +36,20 @@ class Permits:
     def __len__(self) -> int:
         return len(self._given)
 
-    def conclude(self, matched: Matched, caller: Caller, head: RequestHead) -> Decision:
+    def conclude(self, matched: Matched, caller: Caller, head: RequestHead, now: float) -> Decision:
         """Do what the function `conclude` does, from memory if that says the same."""
         if type(caller) is not Authenticated:
-            return conclude(matched, caller, head)
+            return conclude(matched, caller, head, now)
         route, identity = matched.route, caller.identity
         reads = route.policy.reads
         values = _values(reads, matched, head) if reads else _NOTHING
         if values is None:
-            return conclude(matched, caller, head)
+            return conclude(matched, caller, head, now)
         name = (identity.session_digest or identity.token_digest, route, values)
         given = self._given.get(name)
         if given is not None and given[0] is caller:
             return given[1]
-        decision = conclude(matched, caller, head)
+        decision = conclude(matched, caller, head, now)
         if type(decision) is Allow:
             if len(self._given) >= self._capacity:
                 self._given.clear()
@@ -57,11 +57,14 @@ class Permits:
         return decision
 
 
-def conclude(matched: Matched, caller: Caller, head: RequestHead) -> Decision:
-    """Apply the route's access rule to *caller*; the condition sees the request as it was read."""
+def conclude(matched: Matched, caller: Caller, head: RequestHead, now: float) -> Decision:
+    """Apply the route's access rule to *caller*; the condition sees the request as it was read.
+
+    *now* is epoch seconds.
+    """
     policy = matched.route.policy
     if policy.rule.when is None:
-        return authorize(policy, caller, None)
+        return authorize(policy, caller, None, now)
     fields = head.by_name if "headers" in policy.reads else {}
     facts = RequestFacts(
         method=head.method,
@@ -70,7 +73,7 @@ def conclude(matched: Matched, caller: Caller, head: RequestHead) -> Decision:
         params=matched.params,
         headers={name: ", ".join(values) for name, values in fields.items()},
     )
-    return authorize(policy, caller, facts)
+    return authorize(policy, caller, facts, now)
 
 
 def _values(
@@ -78,7 +81,7 @@ def _values(
 ) -> tuple[Hashable, ...] | None:
     """Return the values behind *reads*, None if they are not to be remembered."""
     path = head.target.path
-    if "headers" in reads or len(path) > _MOST_CHARACTERS:
+    if "headers" in reads or "now" in reads or len(path) > _MOST_CHARACTERS:
         return None
     # A route's parameters are always the same names in the same order.
     return (

@@ -53,18 +53,18 @@ def decide_at_once(
         return Outcome(matched, snapshot.generation)
     # 2. A public route looks nobody up, so it needs no store and no key.
     if matched.route.policy.rule.level == "public":
-        return Outcome(conclude(matched, ABSENT, head), snapshot.generation, matched)
+        return Outcome(conclude(matched, ABSENT, head, now), snapshot.generation, matched)
     # 3. What does the client show? Two different sessions, say, are a credential that is no good.
     credentials = credentials_in(head.section, snapshot)
     if isinstance(credentials, Rejected):
-        decision = conclude(matched, credentials, head)
+        decision = conclude(matched, credentials, head, now)
         return Outcome(decision, snapshot.generation, matched, credentials)
     # 4. Who is it? A session under a live lease or a token seen before is known by now.
     caller = authenticator.peek(credentials, now)
     if caller is None:
         return Waiting(matched, credentials)
     # 5. May they?
-    decision = snapshot.permits.conclude(matched, caller, head)
+    decision = snapshot.permits.conclude(matched, caller, head, now)
     return Outcome(decision, snapshot.generation, matched, caller)
 
 
@@ -83,26 +83,28 @@ async def decide(
         # An outage is neither "signed in" nor "not signed in": the cookie stays, nothing passes.
         verdict = Unavailable(outage.reason, outage.retry_after)
         return Outcome(verdict, snapshot.generation, step.matched)
-    return conclude_waiting(snapshot, step, caller, head)
+    return conclude_waiting(snapshot, step, caller, head, now)
 
 
 def conclude_waiting(
-    snapshot: "Snapshot", step: Waiting, caller: Caller, head: RequestHead
+    snapshot: "Snapshot", step: Waiting, caller: Caller, head: RequestHead, now: float
 ) -> Outcome:
     """Take step 5 for a caller who had to be waited for."""
-    decision = snapshot.permits.conclude(step.matched, caller, head)
+    decision = snapshot.permits.conclude(step.matched, caller, head, now)
     return Outcome(decision, snapshot.generation, step.matched, caller)
 
 
 def is_allowed(snapshot: "Snapshot", head: RequestHead, identity: Identity) -> bool:
     """Tell whether *snapshot* too would let in *identity* with a request that is under way.
 
-    Whether the identity is still good is for the store to say, not for this.
+    Whether the identity is still good is for the store to say, not for this; and `max_age` is about
+    beginning something: what began in time may go on.
     """
     matched = match(snapshot, head)
     if not isinstance(matched, Matched):
         return False
-    return isinstance(conclude(matched, Authenticated(identity), head), Allow)
+    began = float(identity.auth_time)
+    return isinstance(conclude(matched, Authenticated(identity), head, began), Allow)
 
 
 def match(snapshot: "Snapshot", head: RequestHead) -> MatchResult:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from auth.decision import Allow, Challenge, Deny, Reason
+from auth.decision import Allow, Challenge, Deny, Reason, StepUp
 from auth.login.answers import Link
 from auth.origins import Origins
 from auth.return_url import MAX_LENGTH
@@ -27,6 +27,8 @@ from gateway.page import PLAIN, Page, RefusalPages
 from gateway.routing import OWN_PREFIX, EncodedSlash, MethodNotAllowed, NoRoute
 
 UNAUTHENTICATED = "unauthenticated"
+INSUFFICIENT = "insufficient_user_authentication"
+"""Signed in, and not as the route asks (RFC 9470 section 3)."""
 FORBIDDEN = "forbidden"
 REALM = "doorward"
 
@@ -52,6 +54,12 @@ _ERRORS: dict[str, Words] = {
     ),
     UNAUTHENTICATED: Words(
         401, "Unauthorized", "Please sign in", "This address is for people who are signed in."
+    ),
+    INSUFFICIENT: Words(
+        401,
+        "Unauthorized",
+        "Please prove once more who you are",
+        "This address asks for a stronger or a more recent sign-in than yours.",
     ),
     FORBIDDEN: Words(403, "Forbidden", "You may not see this", "You have no access to this."),
     Reason.NO_ROUTE: Words(
@@ -121,6 +129,7 @@ _MISSING: dict[Reason, str] = {
 }
 
 _START = Link("/", phrase("Start page"))
+_STEP_UP = frozenset((Reason.ACR_MISSING, Reason.AUTH_TIME_TOO_OLD))
 
 # Names that RFC 9110 has changed and the standard library of Python 3.11 has not.
 _TITLES = {413: "Content Too Large", 414: "URI Too Long"}
@@ -227,30 +236,33 @@ def answer_unauthenticated(
     login: Login,
     head: RequestHead,
     request_id: str,
-    presented: bool = False,
+    challenge: Challenge | None = None,
     pages: RefusalPages | None = PLAIN,
 ) -> Answer:
     """Return 401 with the ways to authenticate (RFC 9110 11.6.1), and never which check failed.
 
-    *presented* says that there was a bearer token, and that it was no good (RFC 6750 3.1). Without
-    *pages* it is a problem for programs, whatever *head* accepts.
+    *challenge* says why, and what the sign-in must come to (RFC 9470). Without *pages* it is a
+    problem for programs, whatever *head* accepts.
     """
-    error = ', error="invalid_token"' if presented else ""
+    step_up = challenge.step_up if challenge else None
+    reason = challenge.reason if challenge else Reason.NO_CREDENTIAL
+    code, error = UNAUTHENTICATED, ""
+    if reason.startswith("token_"):  # there was a bearer token, and it was no good (RFC 6750 3.1)
+        error = ', error="invalid_token"'
+    elif reason in _STEP_UP:
+        code, error = INSUFFICIENT, f', error="{INSUFFICIENT}"'
+    asked = step_up.parameters if step_up else {}
+    error += "".join(f', {name}="{value}"' for name, value in asked.items())
+    url = _login_url(login, asked)
     fields = (
         ("WWW-Authenticate", f'Bearer realm="{REALM}"{error}'),
-        ("WWW-Authenticate", f'Cookie realm="{REALM}", form-action="{login.url}"'),
+        ("WWW-Authenticate", f'Cookie realm="{REALM}", form-action="{url}"'),
     )
-    link = Link(login.url, phrase("Sign in"))
-    more = {"login_url": login.url}
+    link = Link(url, phrase("Sign in"))
+    more = {"login_url": url, **asked}
     shown_to = head if pages else None
     return _answer(
-        UNAUTHENTICATED,
-        shown_to,
-        request_id,
-        pages or PLAIN,
-        fields=fields,
-        more=more,
-        links=(link,),
+        code, shown_to, request_id, pages or PLAIN, fields=fields, more=more, links=(link,)
     )
 
 
@@ -274,15 +286,19 @@ def answer_forbidden(
     return _answer(FORBIDDEN, head, request_id, pages, words=words, more=more, links=links)
 
 
-def login_redirect(
+def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
     head: RequestHead,
     *,
     login: Login,
     origins: Origins,
     client: Client | None = None,
     status: Literal[302, 303] = 302,
+    step_up: StepUp | None = None,
 ) -> Answer:
-    """Return the redirect to where people sign in, with the way back to this very request."""
+    """Return the redirect to where people sign in, with the way back to this very request.
+
+    *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1).
+    """
     host, authority = head.host, head.authority
     if client is not None and client.host != authority:  # a trusted proxy's word
         authority = client.host
@@ -290,11 +306,11 @@ def login_redirect(
     origin = origins.of_request(host, authority)
     # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
     base = "" if origins.is_own(host) or not login.url.startswith("/") else origin
-    joint = "&" if "?" in login.url else "?"
     back = f"{origin}{head.target.text}"
     if len(back) > MAX_LENGTH:  # would not be honoured: come back to the page without its query
         back = f"{origin}{head.target.path}"
-    location = f"{base}{login.url}{joint}{login.return_parameter}={quote(back, safe='')}"
+    asked = {login.return_parameter: back, **(step_up.parameters if step_up else {})}
+    location = f"{base}{_login_url(login, asked)}"
     fields = (("Location", location), *_fixed_fields(UNAUTHENTICATED))
     return Answer(status, fields, b"", UNAUTHENTICATED)
 
@@ -309,15 +325,35 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
     request_id: str,
     client: Client | None,
 ) -> Answer:
-    if route.unauthenticated == "redirect":
+    # A bearer token that was too weak stays so, however its sender signs in elsewhere.
+    by_token = verdict.reason in _STEP_UP and "authorization" in head.by_name
+    if route.unauthenticated == "redirect" and not by_token:
         # RFC 9110 15.4.4: after a POST only 303 says that the page is to be fetched with GET.
         status: Literal[302, 303] = 302 if head.method in ("GET", "HEAD") else 303
-        return login_redirect(head, login=login, origins=origins, client=client, status=status)
-    if route.unauthenticated == "auto" and is_navigation(head):
-        return login_redirect(head, login=login, origins=origins, client=client)
-    presented = verdict.reason.startswith("token_")
+        return login_redirect(
+            head,
+            login=login,
+            origins=origins,
+            client=client,
+            status=status,
+            step_up=verdict.step_up,
+        )
+    if route.unauthenticated == "auto" and is_navigation(head) and not by_token:
+        return login_redirect(
+            head, login=login, origins=origins, client=client, step_up=verdict.step_up
+        )
     return answer_unauthenticated(
-        login=login, head=head, request_id=request_id, presented=presented, pages=None
+        login=login, head=head, request_id=request_id, challenge=verdict, pages=None
+    )
+
+
+def _login_url(login: Login, asked: dict[str, str]) -> str:
+    """Return where people sign in, with *asked* in the query."""
+    if not asked:
+        return login.url
+    joint = "&" if "?" in login.url else "?"
+    return (
+        login.url + joint + "&".join(f"{key}={quote(text, safe='')}" for key, text in asked.items())
     )
 
 

@@ -39,9 +39,12 @@ def describe_access(rule: AccessRule) -> str:
             ("groups", rule.groups),
             ("roles", rule.roles),
             ("scopes", rule.scopes),
+            ("acr", rule.acr),
         )
         if values
     ]
+    if rule.max_age is not None:
+        parts.append(f"max_age: {rule.max_age:g}s")
     if rule.when is not None:
         parts.append("when …")
     return "; ".join(([] if parts and rule.level == "signed-in" else [rule.level]) + parts)

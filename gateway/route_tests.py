@@ -36,6 +36,7 @@ def caller_of(test: RouteTest) -> Caller:
             roles=test.roles,
             groups=test.groups,
             scopes=test.scopes,
+            acr=test.acr,
             claims=test.claims,
         )
     )

@@ -17,7 +17,6 @@ PACKAGES = ("config", "auth", "gateway")
 RECORDS_ONLY = {
     "config/model.py",
     "config/problem.py",
-    "auth/decision.py",
     "auth/identity.py",
     "auth/ports.py",
     "auth/login/messages.py",

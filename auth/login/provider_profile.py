@@ -86,6 +86,7 @@ def record_of(
         email=who.email,
         auth_time=who.auth_time or created_at,
         amr=who.amr,
+        acr=who.acr,
         claims=kept,
     )
 

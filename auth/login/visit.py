@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from auth.cookies import form_cookie_name
+from auth.decision import StepUp, step_up_in
 from auth.identity import Authenticated, Identity
 from auth.login.messages import LoginRequest
 from auth.login.negotiation import Representation, preferred
@@ -65,6 +66,11 @@ class Visit(msgspec.Struct, frozen=True):
         """Where the person wanted to go, as far as it is ours; `/` otherwise."""
         form = self.request.form.get("return_to")
         return safe_return_url(form or "/", origins=self.return_origins)
+
+    @property
+    def step_up(self) -> StepUp | None:
+        """What the sign-in must come to, as a route that asked for it said."""
+        return step_up_in(self.request.query) or step_up_in(self.request.form)
 
     @property
     def may_change_sessions(self) -> bool:

@@ -48,6 +48,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    acr: str = ""
     claims: Mapping[str, object] = {}
     headers: Mapping[str, str] | tuple[tuple[str, str], ...] = ()
     """A mapping, or pairs where a name comes more than once."""
@@ -246,6 +247,7 @@ class AdminServer:
                     roles=question.roles,
                     groups=question.groups,
                     scopes=question.scopes,
+                    acr=question.acr,
                     claims=question.claims,
                 )
             )

@@ -30,6 +30,7 @@ class NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     email: str = ""
     auth_time: float | None = None
     amr: tuple[str, ...] = ()
+    acr: str = ""
     claims: Mapping[str, object] = {}
 
 
@@ -79,6 +80,7 @@ def new_record(body: bytes, settings: SessionSettings, now: float) -> SessionRec
         email=wanted.email,
         auth_time=created_at if wanted.auth_time is None else wanted.auth_time,
         amr=wanted.amr,
+        acr=wanted.acr,
         claims=wanted.claims,
     )
 

@@ -115,7 +115,9 @@ class Endpoints:
                 login=exchange.generation.snapshot.configuration.login,
                 head=exchange.head,
                 request_id=exchange.event.request_id,
-                presented=isinstance(caller, Rejected) and caller.reason.startswith("token_"),
+                challenge=Challenge(Reason(caller.reason))
+                if isinstance(caller, Rejected)
+                else None,
                 pages=exchange.generation.snapshot.pages,
             )
         return Answer(200, (_JSON, *_PERSONAL), msgspec.json.encode(_portrait(caller.identity)))
@@ -179,7 +181,7 @@ def _auth_answer(exchange: Exchange, asked: RequestHead, outcome: Outcome) -> An
             login=generation.snapshot.configuration.login,
             head=asked,
             request_id=event.request_id,
-            presented=verdict.reason.startswith("token_"),
+            challenge=verdict,
             pages=generation.snapshot.pages,
         )
     if isinstance(verdict, Deny | Unavailable):
@@ -273,6 +275,7 @@ def _portrait(identity: Identity) -> dict[str, object]:
         "issuer": identity.issuer,
         "auth_time": identity.auth_time,
         "amr": identity.amr,
+        "acr": identity.acr,
         "expires_at": int(identity.expires_at),
     }
 

@@ -247,7 +247,9 @@ class Serving:
         try:
             if caller is not None:
                 snapshot = exchange.generation.snapshot
-                outcome = conclude_waiting(snapshot, step, caller, exchange.head)
+                outcome = conclude_waiting(
+                    snapshot, step, caller, exchange.head, exchange.event.started_at
+                )
                 if not self._conclude(exchange, outcome) or self._forward_at_once(exchange):
                     return
             exchange.client.serve_waiting()

@@ -24,7 +24,8 @@ ALICE = Identity(
     roles=("editor", "author"),
     scopes=("read",),
     auth_time=1_799_999_000,
-    amr=("pwd",),
+    amr=("pwd", "mfa"),
+    acr="mfa",
     session_digest="d" * 64,
     expires_at=NOW + 3600,
 )
@@ -66,7 +67,8 @@ def test_an_assertion_says_what_the_contract_says() -> None:
         "roles": ["editor", "author"],
         "scopes": ["read"],
         "sid": "d" * 64,
-        "amr": ["pwd"],
+        "amr": ["pwd", "mfa"],
+        "acr": "mfa",
         "auth_time": 1_799_999_000,
     }
 
@@ -77,6 +79,7 @@ def test_what_is_not_known_is_not_said() -> None:
     claims = verified(signing.assertion_for(bearer, "notes", NOW), signing)
     assert "sid" not in claims
     assert "auth_time" not in claims
+    assert "acr" not in claims
     assert claims["roles"] == []
 
 

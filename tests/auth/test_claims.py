@@ -98,6 +98,10 @@ def test_a_mapping_names_the_claim_that_fills_a_part(
         ("auth_time", {"auth_time": True}, 0),
         ("auth_time", {"auth_time": 1e300}, 0),
         ("amr", {"amr": ["pwd"]}, ("pwd",)),
+        ("acr", {"acr": "mfa"}, "mfa"),
+        ("acr", {"acr": 2}, ""),
+        ("acr", {"acr": ["mfa"]}, ""),
+        ("acr", {"acr": "m\nfa"}, ""),
     ],
 )
 def test_a_claim_is_read_for_what_it_says(

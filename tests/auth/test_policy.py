@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from auth.decision import Allow, Challenge, Deny, Reason
+from auth.decision import Allow, Challenge, Deny, Reason, StepUp
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
 from auth.policy import PolicyError, RequestFacts, authorize, compile_rule
 from config.model import AccessRule
@@ -27,7 +27,8 @@ FACTS = RequestFacts(
 
 
 def rule(level: Any = "signed-in", when: str | None = None, **parts: set[str]) -> AccessRule:
-    return AccessRule(level, when=when, **{name: frozenset(part) for name, part in parts.items()})
+    sets: dict[str, Any] = {name: frozenset(part) for name, part in parts.items()}
+    return AccessRule(level, when=when, **sets)
 
 
 SIGNED_IN, OPTIONAL, PUBLIC = rule(), rule("optional"), rule("public")
@@ -127,3 +128,69 @@ def test_a_condition_that_reads_the_request_denies_without_one() -> None:
 )
 def test_a_policy_knows_whether_it_reads_the_request(when: str | None, *, reads: bool) -> None:
     assert compile_rule(rule(when=when)).reads_request is reads
+
+
+NOW = 1_800_000_000.0
+MFA = StepUp(("mfa",))
+
+
+@pytest.mark.parametrize(
+    ("acr", "amr", "enough"),
+    [
+        ("mfa", (), True),
+        ("", ("pwd", "mfa"), True),
+        ("phr", ("pop", "user", "mfa"), True),
+        ("", (), False),
+        ("pwd", ("pwd",), False),
+        ("MFA", ("Mfa",), False),
+        ("mfa2", ("pwd", "otp"), False),
+    ],
+)
+def test_mfa_is_what_acr_or_amr_says(acr: str, amr: tuple[str, ...], *, enough: bool) -> None:
+    policy = compile_rule(AccessRule("signed-in", acr=("mfa",)))
+    caller = Authenticated(Identity("alice", acr=acr, amr=amr))
+    expected = Allow if enough else Challenge
+    assert type(authorize(policy, caller, None)) is expected
+
+
+def test_a_name_of_a_method_is_no_acr_but_for_mfa() -> None:
+    policy = compile_rule(AccessRule("signed-in", acr=("phr", "otp")))
+    caller = Authenticated(Identity("alice", acr="mfa", amr=("pwd", "otp", "phr")))
+    step_up = StepUp(("phr", "otp"))
+    assert authorize(policy, caller, None) == Challenge(Reason.ACR_MISSING, step_up)
+
+
+@pytest.mark.parametrize(
+    ("ago", "now", "allowed"),
+    [
+        (0, NOW, True),
+        (300, NOW, True),
+        (301, NOW, False),
+        (-30, NOW, True),
+        (NOW, NOW, False),
+        (0, None, False),
+    ],
+    ids=["just now", "in time", "too old", "another clock", "never said", "no clock"],
+)
+def test_a_sign_in_counts_for_as_long_as_max_age(
+    ago: float, now: float | None, *, allowed: bool
+) -> None:
+    policy = compile_rule(AccessRule("signed-in", max_age=300.0))
+    caller = Authenticated(Identity("alice", auth_time=int(NOW - ago)))
+    decision = authorize(policy, caller, None, *([] if now is None else [now]))
+    too_old = Challenge(Reason.AUTH_TIME_TOO_OLD, StepUp((), 300.0))
+    assert decision == (Allow(Reason.ALLOWED, caller.identity) if allowed else too_old)
+
+
+def test_nobody_is_asked_for_more_who_may_not_even_then() -> None:
+    for asked in (
+        AccessRule("signed-in", roles=frozenset({"admin"}), acr=("mfa",)),
+        AccessRule("signed-in", when="identity.subject == 'bob'", acr=("mfa",), max_age=1.0),
+    ):
+        assert type(authorize(compile_rule(asked), GOOD, FACTS)) is Deny
+
+
+def test_who_is_not_signed_in_hears_at_once_what_that_must_come_to() -> None:
+    policy = compile_rule(AccessRule("signed-in", acr=("mfa",)))
+    assert authorize(policy, ABSENT, None) == Challenge(Reason.NO_CREDENTIAL, MFA)
+    assert authorize(policy, EXPIRED, None) == Challenge(Reason.SESSION_EXPIRED, MFA)

@@ -298,12 +298,25 @@ def test_a_route_option_has_its_forms(more: str, field: str, value: Any) -> None
     assert getattr(with_route(more), field) == value
 
 
+@pytest.mark.parametrize(
+    ("access", "rule"),
+    [
+        ("{acr: mfa}", AccessRule("signed-in", acr=("mfa",))),
+        ("{acr: [phr, mfa]}", AccessRule("signed-in", acr=("phr", "mfa"))),
+        ("{max_age: 5m}", AccessRule("signed-in", max_age=300.0)),
+    ],
+)
+def test_a_route_may_ask_how_people_signed_in(access: str, rule: AccessRule) -> None:
+    text = MINIMAL.replace("access: signed-in", f"access: {access}")
+    assert configuration(text).routes[0].access == rule
+
+
 def test_a_route_test_is_read_in_full() -> None:
     text = MINIMAL + (
         "tests:\n"
         "  - request: POST https://a.example/notes?x\n"
         "    as: {subject: u, roles: [r], groups: [g], scopes: [s], tenant: t,"
-        " claims: {a: {b: [1]}}}\n"
+        " acr: mfa, claims: {a: {b: [1]}}}\n"
         "    headers: {Accept: text/html}\n"
         "    expect: not-found\n"
         "  - {request: GET /notes, expect: challenge}\n"
@@ -322,6 +335,7 @@ def test_a_route_test_is_read_in_full() -> None:
         (("Accept", "text/html"),),
         10,
         5,
+        "mfa",
     )
     claims: Any = full.claims
     assert type(claims) is type(claims["a"]) is dict

@@ -1,6 +1,7 @@
 import pytest
 
 from config.names import (
+    acr,
     condition,
     cookie_name,
     field_name,
@@ -40,9 +41,17 @@ def test_a_cookie_name_is_a_token_without_prefix() -> None:
             cookie_name(bad)
 
 
+def test_an_acr_fits_into_a_list_with_spaces_and_into_quotes() -> None:
+    for good in ("mfa", "1", "urn:mace:incommon:iap:silver", "https://refeds.org/profile/mfa"):
+        assert acr(good) == good
+    for bad in ("", "a b", 'a"', "a\\", "a\n", "é", "x" * 257):
+        with pytest.raises(ValueError, match="printable"):
+            acr(bad)
+
+
 def test_a_return_parameter_needs_no_encoding_and_is_no_form_field() -> None:
     assert query_parameter("return_to") == "return_to"
-    for bad in ("", "a&b", "a=b", "a b", "é", "username", "password", "provider", "token"):
+    for bad in ("", "a&b", "a=b", "a b", "é", "username", "password", "provider", "acr_values"):
         with pytest.raises(ValueError, match=r"[a-z]"):
             query_parameter(bad)
 

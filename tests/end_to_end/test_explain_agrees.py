@@ -31,7 +31,7 @@ def explained(file: Path, case: Case, base: str) -> dict[str, object]:
     caller = CALLERS[case.caller] or {}
     url = f"{base}{case.target}"
     arguments = ["explain", case.method, url, "--config", str(file), "--json"]
-    for name in ("subject", "tenant"):
+    for name in ("subject", "tenant", "acr"):
         if name in caller:
             arguments += [f"--{name}", str(caller[name])]
     for name in ("roles", "groups", "scopes"):

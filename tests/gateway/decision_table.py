@@ -90,6 +90,10 @@ routes:
     upstream: notes
     access: signed-in
     unauthenticated: redirect
+  - id: vault
+    match: {path: /vault/*}
+    upstream: notes
+    access: {roles: [editor], acr: mfa, max_age: 1h}
 """
 
 CALLERS: dict[str, dict[str, object] | None] = {
@@ -105,6 +109,12 @@ CALLERS: dict[str, dict[str, object] | None] = {
     "editor-without-scope": {"subject": "u2", "roles": ["editor"], "tenant": "acme"},
     "admin": {"subject": "u9", "roles": ["admin"], "scopes": ["video.write"], "tenant": "acme"},
     "maker": {"subject": "u3", "groups": ["makers"], "scopes": ["reports.read"]},
+    "editor-with-two-factors": {
+        "subject": "u2",
+        "roles": ["editor"],
+        "acr": "mfa",
+    },
+    "reader-with-two-factors": {"subject": "u1", "acr": "mfa"},
     "reporter": {"subject": "u4", "groups": ["other"], "scopes": ["reports.list", "reports.read"]},
 }
 """Session records of contract section 6, by name; without the times."""
@@ -134,6 +144,10 @@ def _allow(method: str, target: str, caller: str, route: str, **more: str) -> Ca
 
 def _challenge(method: str, target: str, route: str, status: int = 401, host: str = "") -> Case:
     return Case(method, target, "nobody", "challenge", route, "no_credential", status, host)
+
+
+def _step_up(method: str, target: str, caller: str, route: str, reason: str) -> Case:
+    return Case(method, target, caller, "challenge", route, reason, 401)
 
 
 def _deny(method: str, target: str, caller: str, route: str, reason: str) -> Case:
@@ -237,6 +251,13 @@ CASES = [
     _challenge("POST", "/pages/x", "pages", status=303),
     _allow("PUT", "/api/x", "reader", "api"),
     _allow("HEAD", "/pages/x", "reader", "pages"),
+    # how strongly somebody signed in: asked for last
+    _challenge("GET", "/vault/x", "vault"),
+    _step_up("GET", "/vault/x", "editor", "vault", "acr_missing"),
+    _step_up("POST", "/vault", "editor", "vault", "acr_missing"),
+    _allow("GET", "/vault/x", "editor-with-two-factors", "vault"),
+    _deny("GET", "/vault/x", "reader", "vault", "role_missing"),
+    _deny("GET", "/vault/x", "reader-with-two-factors", "vault", "role_missing"),
     # no route
     _lost("GET", "/nothing", "no_route", 404),
     _lost("GET", "/notesx", "no_route", 404),

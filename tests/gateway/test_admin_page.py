@@ -50,6 +50,7 @@ def test_a_long_table_is_cut_and_says_so() -> None:
             AccessRule("signed-in", scopes=frozenset({"s"}), when="true"),
             "scopes: s; when true",
         ),
+        (AccessRule("signed-in", acr=("phr", "mfa"), max_age=5.0), "acr: mfa, phr; max_age: 5s"),
     ],
 )
 def test_a_rule_is_described_in_a_few_words(rule: AccessRule, words: str) -> None:

@@ -29,7 +29,7 @@ def run(*arguments: object) -> Result:
 def test_check_is_content_with_a_good_file(file: Path) -> None:
     result = run("check", file)
     assert result.exit_code == 0
-    assert result.stdout == f"{file}: good (16 routes, 2 upstreams, 0 tests)\n"
+    assert result.stdout == f"{file}: good (17 routes, 2 upstreams, 0 tests)\n"
 
 
 def test_check_names_every_problem_with_its_place(file: Path) -> None:
@@ -108,6 +108,8 @@ EXPLAINED = [
         ],
         0,
     ),
+    (["GET", "/vault/x", "--subject", "u1", "--roles", "editor"], 3),
+    (["GET", "/vault/x", "--subject", "u1", "--roles", "editor", "--acr", "mfa"], 0),
     (["GET", "/nothing"], 5),
     (["PUT", "/notes"], 5),
     (["GET", "/", "--header", "Host: a.tenant.example.com"], 3),
@@ -165,7 +167,7 @@ def test_the_other_commands_refuse_a_bad_file_on_stderr(file: Path, command: lis
 def test_routes_lists_the_table(file: Path) -> None:
     result = run("routes", "--config", file)
     assert result.exit_code == 0
-    assert len(result.stdout.splitlines()) == 17
+    assert len(result.stdout.splitlines()) == 18
 
 
 def test_schema_is_json() -> None:

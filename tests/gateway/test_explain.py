@@ -61,6 +61,8 @@ ACCESS = [
     ("editor-without-scope", "/users/u2/video/7", [True, True, True, False, None]),
     ("reader", "/users/u2/video/7", [True, False, None, None, None]),
     ("nobody", "/users/u2/video/7", [False, None, None, None, None]),
+    ("editor", "/vault/x", [True, True, False, None]),
+    ("editor-with-two-factors", "/vault/x", [True, True, True, True]),
     ("nobody", "/", [True]),
     ("nobody", "/hello", [True]),
     ("nobody", "/nothing", []),

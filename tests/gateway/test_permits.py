@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from auth.decision import Allow, Decision, Deny
+from auth.decision import Allow, Challenge, Decision, Deny
 from auth.identity import ABSENT, Authenticated, Identity
 from auth.policy import compile_rule
 from config.model import AccessRule, Endpoint, Limits, Match, Route, Upstream
@@ -31,7 +31,9 @@ def conclude(
     fields: str = "",
 ) -> Decision:
     raw = f"{target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n".encode()
-    return permits.conclude(match, caller, read_request_head(raw, scheme="http", limits=Limits()))
+    return permits.conclude(
+        match, caller, read_request_head(raw, scheme="http", limits=Limits()), 0.0
+    )
 
 
 def test_the_same_permit_is_given_again_to_the_same_caller_on_the_same_route() -> None:
@@ -90,14 +92,14 @@ def test_a_condition_on_the_host_tells_hosts_apart() -> None:
     assert isinstance(conclude(permits, match), Allow)
     raw = b"GET /x HTTP/1.1\r\nHost: b\r\n\r\n"
     other = read_request_head(raw, scheme="http", limits=Limits())
-    assert isinstance(permits.conclude(match, ALICE, other), Deny)
+    assert isinstance(permits.conclude(match, ALICE, other, 0.0), Deny)
 
 
 def test_refusals_and_strangers_are_not_remembered() -> None:
     permits, match = Permits(), matched(roles=frozenset({"admin"}))
     conclude(permits, match)
     raw = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-    permits.conclude(match, ABSENT, read_request_head(raw, scheme="http", limits=Limits()))
+    permits.conclude(match, ABSENT, read_request_head(raw, scheme="http", limits=Limits()), 0.0)
     assert len(permits) == 0
 
 
@@ -109,3 +111,11 @@ def test_the_memory_is_bounded_and_a_long_path_is_not_kept() -> None:
     before = len(permits)
     assert isinstance(conclude(permits, match, target=f"GET /{'x' * 1000}"), Allow)
     assert len(permits) == before
+
+
+def test_a_permit_with_max_age_is_not_given_again_when_it_is_too_late() -> None:
+    permits, match = Permits(), matched(max_age=300.0)
+    head = read_request_head(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", scheme="http", limits=Limits())
+    caller = Authenticated(Identity(subject="alice", session_digest="d1", auth_time=1000))
+    assert isinstance(permits.conclude(match, caller, head, 1300.0), Allow)
+    assert isinstance(permits.conclude(match, caller, head, 1301.0), Challenge)

@@ -254,3 +254,12 @@ def test_who_goes_on_with_a_request_is_who_would_be_let_in_with_it(case: Case) -
 
 def test_the_cases_of_who_goes_on_have_both_kinds() -> None:
     assert {case.verdict == "allow" for case in SIGNED_IN} == {True, False}
+
+
+def test_what_began_within_max_age_may_go_on_after_it() -> None:
+    identity = Identity("u2", roles=("editor",), acr="mfa", auth_time=1000)
+    asked = head("GET", "/vault/x")
+    late = decide_at_once(SNAPSHOT, asked, Known(Authenticated(identity)), 1000.0 + 3601)
+    assert isinstance(late, Outcome)
+    assert late.reason is Reason.AUTH_TIME_TOO_OLD
+    assert is_allowed(SNAPSHOT, asked, identity)

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from auth.decision import Allow, Challenge, Deny, Reason
+from auth.decision import Allow, Challenge, Deny, Reason, StepUp
 from auth.identity import Identity
 from auth.origins import Origins
 from auth.policy import compile_rule
@@ -364,3 +364,38 @@ def test_a_malformed_request_closes_the_connection() -> None:
 def test_an_allowed_request_is_never_answered_here() -> None:
     with pytest.raises(TypeError):
         answer(Allow(Reason.ALLOWED, IDENTITY), head())
+
+
+STEP_UP = StepUp(("phr", "mfa"), 300.0)
+
+
+def test_a_browser_takes_along_what_the_sign_in_must_come_to() -> None:
+    for reason in (Reason.ACR_MISSING, Reason.AUTH_TIME_TOO_OLD, Reason.NO_CREDENTIAL):
+        given = answer(Challenge(reason, STEP_UP), head(Accept=BROWSER))
+        (location,) = values(given, "location")
+        assert parse_qs(urlsplit(location).query) == {
+            "return_to": ["http://127.0.0.1:8080/notes/1?q=a&b"],
+            "acr_values": ["phr mfa"],
+            "max_age": ["300"],
+        }
+
+
+def test_a_program_hears_what_the_sign_in_must_come_to() -> None:
+    """RFC 9470 section 3."""
+    given = answer(Challenge(Reason.ACR_MISSING, STEP_UP), head())
+    url = "/.doorward/login?acr_values=phr%20mfa&max_age=300"
+    told = problem(given)
+    assert given.status == 401
+    assert values(given, "www-authenticate") == [
+        f'Bearer realm="doorward", error="{told["code"]}", acr_values="phr mfa", max_age="300"',
+        f'Cookie realm="doorward", form-action="{url}"',
+    ]
+    assert told["code"] == given.error == "insufficient_user_authentication"
+    assert (told["acr_values"], told["max_age"], told["login_url"]) == ("phr mfa", "300", url)
+
+
+def test_who_sent_a_weak_token_is_not_sent_to_sign_in_by_cookie() -> None:
+    request = head(Accept=BROWSER, Authorization="Bearer x")
+    assert answer(Challenge(Reason.ACR_MISSING, STEP_UP), request).status == 401
+    given = answer(Challenge(Reason.ACR_MISSING, STEP_UP), request, unauthenticated="redirect")
+    assert given.status == 401

@@ -22,6 +22,7 @@ ACCESS = [
         ),
         "tenants: t; groups: g; scopes: s; when …",
     ),
+    (AccessRule("signed-in", acr=("mfa", "phr"), max_age=300.0), "acr: mfa,phr; max_age: 300s"),
 ]
 
 
