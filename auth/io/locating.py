@@ -65,6 +65,8 @@ def command_client(address: StoreAddress) -> "redis.asyncio.Redis":
         "socket_timeout": PATIENCE,
         "socket_connect_timeout": 0.5,
         "retry": Retry(NoBackoff(), 0),
+        # CLIENT SETINFO: one more permission, and a refusal in the store's log where it lacks.
+        "driver_info": None,
     }
     if address.kind == "sentinel":
         plain: dict[str, Any] = {"protocol": 2, "socket_timeout": _SENTINEL_PATIENCE}
