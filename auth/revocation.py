@@ -18,12 +18,18 @@ WORKERS_KEY = "doorward:workers"
 """Hash of the workers that may hold a lease: id to `<beat> <lease in ms>`, `~` to its birth."""
 EVENTS_KEY = "doorward:events"
 """Stream of `session.started` and `session.ended`."""
+EXPIRING_KEY = "doorward:expiring:{doorward:events}"
+"""Sorted set of sessions by when (epoch ms) they end if nobody uses them; in the stream's slot."""
+EXPIRING_FACTS_KEY = "doorward:expiring-facts:{doorward:events}"
+"""Hash of what is told of those: digest to `<expires_at in ms> <subject>`."""
 ENDED_CHANNEL = "doorward:ended"
 ALL_SESSIONS = "all"
 """The name of the epoch of every session."""
 
 # Browsers keep no cookie for longer than 400 days (RFC 6265bis 5.5), so no session outlives that.
 LONGEST_SESSION = 400 * 86_400
+
+_FAR = 1e12
 
 _SESSION = "doorward:session:{"
 _ENDED = "doorward:ended:{"
@@ -105,8 +111,9 @@ def read_key(key: bytes) -> tuple[str, str]:
 
 def milliseconds(at: float) -> int:
     """Return epoch seconds as milliseconds, rounded down."""
+    # What another service wrote may be any number, and infinity has no milliseconds.
     # Today's time has a resolution of 0.0002 ms as a float: 5 ms must not come out as 4.
-    return math.floor(at * 1000 + 0.001)
+    return math.floor(max(-_FAR, min(at, _FAR)) * 1000 + 0.001)
 
 
 class Epoch(msgspec.Struct, frozen=True):

@@ -76,6 +76,10 @@ class Reading(Protocol):
         """A session has neither a record nor a tombstone."""
         ...
 
+    def on_first_seen(self, name: str, record: SessionRecord, live_for: float) -> None:
+        """A live session was read that was not known here; unused it ends after *live_for*."""
+        ...
+
 
 class Flight:
     """One verdict under way. Say who waits (`then`, `wait`), and start it with `start`."""
@@ -200,6 +204,7 @@ class SessionFlight(Flight):
     _tombstone: bytes | None = None
     _ttl = -2
     _parsed: SessionRecord | None = None
+    _first = False
 
     def _read(self) -> None:
         name = self._name
@@ -208,6 +213,7 @@ class SessionFlight(Flight):
         self._ask(record, ("PTTL", record), self._put_ttl, int)
         self._ask_epoch(ALL_SESSIONS)
         subject = self._reading.last_records.subject(name)
+        self._first = subject is None
         if subject is not None:
             self._ask_epoch(epoch_name("", subject))
 
@@ -268,6 +274,8 @@ class SessionFlight(Flight):
         reading.endings.reappear(self._name)
         left = record.expires_at - reading.wall()
         idle = self._ttl / 1000 if self._ttl >= 0 else FOREVER
+        if self._first:
+            reading.on_first_seen(self._name, record, min(idle, left))
         # From when the reads were sent: the key may be that much nearer to its end.
         entry = Entry(record, deadline=self._sent_at + min(idle, left), epochs=names)
         window = reading.idle_timeout

@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,9 +23,9 @@ from typing import Any
 
 import aiohttp
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
-from auth.io.connection import boottime
+from auth.io.leading import STORE_ERRORS, Leadership
 from auth.io.signing_keys import SigningKeys
 from auth.io.tasks import stop
 from auth.logout_token import LIVES_FOR, logout_token
@@ -43,17 +42,7 @@ _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _CONSUMER = "leader"
 
-_LEAD = """
--- KEYS: leader. ARGV: who, ms. 1: who leads from now on, for ms.
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-_RESIGN = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
-
 _log = logging.getLogger("doorward.logout")
-_STORE_ERRORS = (RedisError, OSError, TimeoutError)
 
 
 class LogoutDelivery:
@@ -132,10 +121,9 @@ class _Outbox:
         self._issuer = issuer
         self._http = http
         self._counters = counters
-        self._me = secrets.token_hex(8)
         self._group = f"on_logout:{upstream.name}"
-        self._leader_key = f"doorward:delivers:{{{upstream.name}}}"
-        self._leads_until = 0.0
+        leader_key = f"doorward:delivers:{{{upstream.name}}}"
+        self._leadership = Leadership(commands, leader_key, leads_for=LEADS_FOR, renew=_RENEW)
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
         self._troubled = False
 
@@ -148,27 +136,20 @@ class _Outbox:
                     if await self._lead():
                         pause = 0.0 if await self._take() else _POLL
                     self._troubled = False
-                except _STORE_ERRORS as error:
+                except STORE_ERRORS as error:
                     self._complain(f"the store does not answer ({type(error).__name__})")
-                if boottime() >= self._leads_until:
+                if not self._leadership.holds:
                     await self._drop()
                 await asyncio.sleep(pause)
         finally:
             await self._drop()
-            with contextlib.suppress(*_STORE_ERRORS):
-                await self._commands.eval(_RESIGN, 1, self._leader_key, self._me)
+            await self._leadership.resign()
 
     async def _lead(self) -> bool:
         """Become or stay the leader; a new one begins with what was taken and not confirmed."""
-        now = boottime()
-        if now < self._leads_until - LEADS_FOR + _RENEW:
-            return True
-        milliseconds = round(LEADS_FOR * 1000)
-        if not await self._commands.eval(_LEAD, 1, self._leader_key, self._me, milliseconds):
-            self._leads_until = 0.0
+        is_new = not self._leadership.holds
+        if not await self._leadership.hold():
             return False
-        is_new = now >= self._leads_until
-        self._leads_until = now + LEADS_FOR  # counted from before the store's own count
         if is_new:
             await self._make_group()
             await self._take(taken_before=True)
@@ -218,7 +199,7 @@ class _Outbox:
         while True:
             try:
                 await self._commands.xack(EVENTS_KEY, self._group, event_id)
-            except _STORE_ERRORS:
+            except STORE_ERRORS:
                 await asyncio.sleep(_RENEW)
             else:
                 return
@@ -228,7 +209,7 @@ class _Outbox:
         ended_at = float(fields.get(b"at", b"0"))
         attempt = 0
         while time.time() < ended_at + LIVES_FOR:
-            if boottime() >= self._leads_until:
+            if not self._leadership.holds:
                 return ""
             key = self._keys.ring.signing_key(time.time())
             if key is not None:

@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial
+from typing import NamedTuple
 
 import hiredis
 
@@ -52,6 +53,14 @@ OnEnded = Callable[[frozenset[str] | None], None]
 _NOT_PRIMARY = ("READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 _MOST_DOUBTFUL = 10_000
 _log = logging.getLogger("doorward.store")
+
+
+class Newcomer(NamedTuple):
+    """A session that this process met for the first time."""
+
+    record: SessionRecord
+    ends_at: float
+    """Epoch seconds, if nobody uses it."""
 
 
 class Lag:
@@ -88,6 +97,7 @@ class Reader:
         self.lag = Lag()
         self.fresh_as_of = 0.0
         self.touches: set[str] = set()
+        self.newcomers: dict[str, Newcomer] = {}
         self.link: Link
         self._name = name
         self._heard_at = self.clock()
@@ -272,6 +282,11 @@ class Reader:
         """A session that was live here a moment ago has vanished."""
         if name in self._doubtful:
             self.endings.vanish(name, self.clock())
+
+    def on_first_seen(self, name: str, record: SessionRecord, live_for: float) -> None:
+        """Have the end of a session noticed that may have been made without us."""
+        if len(self.newcomers) < _MOST_DOUBTFUL:
+            self.newcomers[name] = Newcomer(record, self.wall() + live_for)
 
     # Live exchanges
 

@@ -48,8 +48,9 @@ return 1
 """
 
 END = """
--- KEYS: record, tombstone [, events]. ARGV: now ms, ms for an unknown session, longest ms,
--- reason, digest, now. Returns: was it alive, ms for which it must be remembered, its subject.
+-- KEYS: record, tombstone [, events, expiring, facts]. ARGV: now ms, ms for an unknown session,
+-- longest ms, reason, digest, now. Returns: was it alive, ms for which it must be remembered, its
+-- subject. What had expired already is left for `TELL`.
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' then value = '' end -- no string: nobody's session, and removed
 local remembered = redis.call('PTTL', KEYS[2])
@@ -74,8 +75,39 @@ local alive = (remembered == -2 and (not expires or expires > 0)) and 1 or 0
 if KEYS[3] and alive == 1 then
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', '100000', '*', 'event', 'session.ended',
     'session', ARGV[5], 'subject', subject, 'reason', ARGV[4], 'at', ARGV[6])
+  redis.call('ZREM', KEYS[4], ARGV[5])
+  redis.call('HDEL', KEYS[5], ARGV[5])
 end
 return {alive, left, subject}
+"""
+
+EXPECT = """
+-- KEYS: expiring, facts [, record, tombstone]. ARGV: digest, ms at which it ends unless it is used,
+-- facts, NX: it may be new, or XX: it goes on living. What has ended is not expected to end.
+if KEYS[3] and (redis.call('EXISTS', KEYS[3]) == 0 or redis.call('EXISTS', KEYS[4]) == 1) then
+  return 0
+end
+redis.call('ZADD', KEYS[1], ARGV[4], ARGV[2], ARGV[1])
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('HSET', KEYS[2], ARGV[1], ARGV[3]) end
+return 1
+"""
+
+TELL = """
+-- KEYS: events, expiring, facts. ARGV: digest, now, reason (empty: its time was over).
+-- Tells once of a session that is gone. Returns whether nobody had told of it.
+local due = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if not due then return 0 end
+local expires, subject = string.match(redis.call('HGET', KEYS[3], ARGV[1]) or '', '^(%d+) (.*)$')
+local reason = ARGV[3]
+if reason == '' then
+  -- A time to live is rounded, and counted from when the command arrives.
+  reason = expires and tonumber(expires) <= tonumber(due) + 1000 and 'expired' or 'idle'
+end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', '100000', '*', 'event', 'session.ended',
+  'session', ARGV[1], 'subject', subject or '', 'reason', reason, 'at', ARGV[2])
+return 1
 """
 
 TOUCH = """

@@ -20,16 +20,19 @@ import msgspec
 from auth.io.address import StoreAddress, StoreURLError, parse_store_url
 from auth.io.barrier import Barrier
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
+from auth.io.expiry import expectation, tell_of_expired
 from auth.io.link import Link
 from auth.io.locating import close_client, command_client, open_primary
-from auth.io.reader import OnEnded, Reader
-from auth.io.records import read_records, records_of, scan_digests
+from auth.io.reader import Newcomer, OnEnded, Reader
+from auth.io.records import Stored, read_records, records_of, scan_digests
 from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH
 from auth.ports import AuthUnavailable, Ended, SessionSummary
 from auth.revocation import (
     ALL_SESSIONS,
     ENDED_CHANNEL,
     EVENTS_KEY,
+    EXPIRING_FACTS_KEY,
+    EXPIRING_KEY,
     LONGEST_SESSION,
     WORKERS_KEY,
     Epoch,
@@ -54,6 +57,8 @@ _UNKNOWN_FOR = 60.0
 _TOKEN_LEEWAY = 300.0
 # Milliseconds; more than lies between the writing of a mark and of what it stands for.
 _MARK_LONGER = 60_000
+# Where an ending is told of, in the step that ends.
+_TOLD = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
 _BEATS_PER_LEASE = 5
 _PAGE = 500
 
@@ -112,7 +117,7 @@ class RedisSessionStore:
             partial(open_primary, self._address, channel=channel, tracking=False),
             beat=beat,
             on_up=self._meet_control,
-            on_tick=self._send_touches,
+            on_tick=self._report,
         )
         self._barrier = Barrier(self._control, name=self._name, lease=self._settings.lease)
         links = [self._control]
@@ -177,6 +182,18 @@ class RedisSessionStore:
             self._barrier.doubt_registry(for_seconds=2 * self._settings.lease)
         self._control_identity = identity
 
+    def _report(self, connection: Connection) -> None:
+        """Tell the store, off the path of any request, what was used and what was seen first."""
+        self._send_touches(connection)
+        newcomers = self._reader.newcomers
+        for name, newcomer in tuple(newcomers.items()):
+            connection.send(expectation(name, *newcomer), partial(self._reported, name, newcomer))
+            del newcomers[name]
+
+    def _reported(self, name: str, newcomer: Newcomer, reply: Reply) -> None:
+        if isinstance(reply, StoreLost):  # it may not have arrived: again
+            self._reader.newcomers.setdefault(name, newcomer)
+
     def _send_touches(self, connection: Connection) -> None:
         """Report the use of sessions, off the path of any request; errors mean: next time."""
         idle = round(self._settings.idle_timeout * 1000)
@@ -222,9 +239,11 @@ class RedisSessionStore:
         keys = (session_key(name), ended_key(name), EVENTS_KEY)
         facts = (encode_record(record), round(live_for * 1000), name, record.subject, now)
         index, epoch = index_key(record.subject), epoch_name("", record.subject)
-        created, of_subject, of_all, *_ = await self._call_all(
+        ends_at = now + live_for
+        created, _, of_subject, of_all, *_ = await self._call_all(
             [
                 ("EVAL", CREATE, 3, *keys, *facts),
+                expectation(name, record, ends_at),
                 ("GET", epoch_key(epoch)),
                 ("GET", epoch_key(ALL_SESSIONS)),
                 ("ZADD", index, record.expires_at, name),
@@ -258,17 +277,35 @@ class RedisSessionStore:
         return await self._broadcast(started, alive, names, {name: epoch.encode()})
 
     async def end_all(self, *, reason: str) -> Ended:
-        """End every session there is, by one epoch; and one by one those dated in the future."""
+        """End every session there is: by one epoch, and then one by one, so that each is told."""
         started = boottime()
-        stored = await read_records(self._call_all, sorted(await scan_digests(self._call_all)))
-        now = self.wall()
-        live = [each for each in stored if each.record.expires_at > now]
+        before = await self._stored()
         epoch = await self._set_epoch(ALL_SESSIONS, "", after_this_second=True)
-        ahead = [
-            each.digest for each in live if not epoch.covers_session(each.record.created_at, "")
+        covered = {
+            name: epoch.covers_session(stored.record.created_at, name)
+            for name, stored in before.items()
+        }
+        ahead = [name for name, is_covered in covered.items() if not is_covered]
+        names, alive = await self._end_records(ahead, reason)
+        ended = await self._broadcast(started, alive, names, {ALL_SESSIONS: epoch.encode()})
+        # In force by now, also if we die here; then the rest is told when its time is over.
+        others = [
+            name
+            for name, stored in (await self._stored()).items()
+            if epoch.covers_session(stored.record.created_at, name)
         ]
-        names, _ = await self._end_records(ahead, reason)
-        return await self._broadcast(started, len(live), names, {ALL_SESSIONS: epoch.encode()})
+        _, alive = await self._end_records(others, reason)
+        return msgspec.structs.replace(ended, ended=ended.ended + alive)
+
+    async def _stored(self) -> dict[str, Stored]:
+        """Return every live record of the store."""
+        digests = sorted(await scan_digests(self._call_all))
+        stored, now = await read_records(self._call_all, digests), self.wall()
+        return {each.digest: each for each in stored if each.record.expires_at > now}
+
+    async def tell_of_expired(self) -> tuple[int, int]:
+        """Write the events of sessions that ended by themselves; see `expiry.tell_of_expired`."""
+        return await tell_of_expired(self._call_all, now=self.wall())
 
     async def settle(self) -> Ended:
         """Wait until all that has ended so far, by whomever, has ended everywhere.
@@ -331,8 +368,8 @@ class RedisSessionStore:
             page = digests[start : start + _PAGE]
             commands: list[Command] = []
             for name in page:
-                keys = (session_key(name), ended_key(name), EVENTS_KEY)
-                commands.append(("EVAL", END, 3, *keys, *limits, reason, name, now))
+                keys = (session_key(name), ended_key(name), *_TOLD)
+                commands.append(("EVAL", END, len(keys), *keys, *limits, reason, name, now))
             for name, reply in zip(page, await self._call_all(commands), strict=True):
                 assert isinstance(reply, list)
                 names[name] = reply[1] / 1000

@@ -82,6 +82,7 @@ FAMILIES: Mapping[str, Family] = {
     "sessions_served_cached": Family("counter", "Requests admitted by `on_store_outage`."),
     "store_connection_losses": Family("counter", "Times that the store connection broke."),
     "sessions_ended": Family("counter", "Endings of sessions that workers were told of."),
+    "sessions_expired": Family("counter", "Sessions that ended unused or in time, and were told."),
     "logout_deliveries": Family(
         "counter",
         "Notices of ended sessions: delivered, failed (and tried again), expired undelivered.",

@@ -12,6 +12,7 @@ import uvloop
 
 from auth.io.address import StoreURLError
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError
+from auth.io.expiry import ExpiryWatch
 from auth.io.logout_delivery import LogoutDelivery
 from auth.io.session_store import open_session_store
 from auth.io.signing_keys import SigningKeys
@@ -126,12 +127,14 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
     admin = AdminServer(supervisor, store)
     keys = SigningKeys(store.commands)
     delivery = LogoutDelivery(store.commands, keys, lambda: supervisor.reloader.live.configuration)
-    supervisor.others.append(lambda: _numbers_of(delivery))
+    expiry = ExpiryWatch(store.tell_of_expired, store.commands)
+    supervisor.others.append(lambda: _numbers_of(delivery, expiry))
     watch = asyncio.create_task(_watch_store(embedded)) if embedded else None
     try:
         admin_address = await admin.start(configuration.admin.listen)
         await supervisor.start()
         await keys.start()
+        await expiry.start()
         await delivery.start()
         try:
             if not supervisor.stopping:
@@ -150,14 +153,18 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
             watch.cancel()
         await admin.close()
         await delivery.close()
+        await expiry.close()
         await keys.close()
         await store.close()
 
 
-def _numbers_of(delivery: LogoutDelivery) -> dict[str, float]:
+def _numbers_of(delivery: LogoutDelivery, expiry: ExpiryWatch) -> dict[str, float]:
     return {
-        key("logout_deliveries", upstream, result): float(count)
-        for (upstream, result), count in delivery.counters.items()
+        "sessions_expired": float(expiry.told),
+        **{
+            key("logout_deliveries", upstream, result): float(count)
+            for (upstream, result), count in delivery.counters.items()
+        },
     }
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from auth.io.scripts import BEAT, BROADCAST, CREATE, END, EPOCH, FORGET, TOUCH
+from auth.io.scripts import BEAT, BROADCAST, CREATE, END, EPOCH, EXPECT, FORGET, TELL, TOUCH
 from tests.conftest import Valkey
 
 pytestmark = pytest.mark.wire
 RECORD, TOMBSTONE, EVENTS = "doorward:session:{x}", "doorward:ended:{x}", "doorward:events"
+EXPIRING, FACTS = "doorward:expiring:{doorward:events}", "facts"
+TOLD = (EVENTS, EXPIRING, FACTS)
 NOW = 1_795_343_460.0
 HOUR = 3_600_000
 UNKNOWN_FOR, LONGEST = 60_000, 400 * 24 * HOUR
@@ -114,7 +116,7 @@ class TestEnd:
         self, valkey: Valkey
     ) -> None:
         write(valkey, ttl=1000)
-        assert end(valkey, keys=(EVENTS,)) == [1, HOUR, b"u1"]
+        assert end(valkey, keys=TOLD) == [1, HOUR, b"u1"]
         assert not valkey.client.exists(RECORD)
         assert valkey.client.get(TOMBSTONE) == b"logout"
         assert int(valkey.client.pttl(TOMBSTONE)) > HOUR - 5000
@@ -127,21 +129,34 @@ class TestEnd:
         assert HOUR < left <= 2 * HOUR
 
     def test_an_unknown_session_is_remembered_for_a_moment_only(self, valkey: Valkey) -> None:
-        assert end(valkey, keys=(EVENTS,)) == [0, UNKNOWN_FOR, b""]
+        assert end(valkey, keys=TOLD) == [0, UNKNOWN_FOR, b""]
         assert events(valkey) == []
 
     def test_a_second_end_counts_nothing_and_shortens_nothing(self, valkey: Valkey) -> None:
         write(valkey)
         end(valkey)
-        alive, left, _ = end(valkey, "again", keys=(EVENTS,))
+        alive, left, _ = end(valkey, "again", keys=TOLD)
         assert alive == 0
         assert left > HOUR - 5000
         assert valkey.client.get(TOMBSTONE) == b"logout"
         assert events(valkey) == []
 
+    def test_what_ends_is_not_expected_to_end_any_more(self, valkey: Valkey) -> None:
+        write(valkey)
+        valkey.client.zadd(EXPIRING, {"x": 5, "other": 5})
+        valkey.client.hset(FACTS, mapping={"x": "5 u1", "other": "5 u2"})
+        end(valkey, keys=TOLD)
+        assert valkey.client.zrange(EXPIRING, 0, -1) == [b"other"]
+        assert valkey.client.hkeys(FACTS) == [b"other"]
+
+    def test_what_was_gone_before_is_left_to_be_told(self, valkey: Valkey) -> None:
+        valkey.client.zadd(EXPIRING, {"x": 5})
+        assert end(valkey, keys=TOLD)[0] == 0
+        assert valkey.client.zrange(EXPIRING, 0, -1) == [b"x"]
+
     def test_an_expired_record_is_removed_and_was_not_alive(self, valkey: Valkey) -> None:
         write(valkey, expires_at=NOW - 1)
-        assert end(valkey, keys=(EVENTS,))[0] == 0
+        assert end(valkey, keys=TOLD)[0] == 0
         assert not valkey.client.exists(RECORD)
         assert events(valkey) == []
 
@@ -172,6 +187,84 @@ class TestEnd:
     def test_nothing_is_remembered_for_longer_than_that(self, valkey: Valkey) -> None:
         write(valkey, expires_at=9e15)
         assert end(valkey)[1] == LONGEST
+
+
+class TestExpect:
+    keys = (EXPIRING, FACTS, RECORD, TOMBSTONE)
+
+    def expect(
+        self, valkey: Valkey, at: int = 5, how: str = "NX", keys: tuple[str, ...] = keys
+    ) -> int:
+        reply: int = run(valkey, EXPECT, keys, "x", at, f"{at} u1", how)
+        return reply
+
+    def expected(self, valkey: Valkey) -> tuple[Any, Any]:
+        return valkey.client.zscore(EXPIRING, "x"), valkey.client.hget(FACTS, "x")
+
+    def test_a_live_session_is_expected_to_end(self, valkey: Valkey) -> None:
+        write(valkey)
+        assert self.expect(valkey) == 1
+        assert self.expected(valkey) == (5.0, b"5 u1")
+
+    def test_one_that_is_expected_is_put_off_by_the_look_alone(self, valkey: Valkey) -> None:
+        write(valkey)
+        self.expect(valkey)
+        self.expect(valkey, 7)
+        assert self.expected(valkey)[0] == 5.0
+        self.expect(valkey, 9, "XX", self.keys[:2])
+        assert self.expected(valkey) == (9.0, b"9 u1")
+
+    @pytest.mark.parametrize("why", ["no record", "a tombstone"])
+    def test_what_has_ended_is_not_expected_to(self, valkey: Valkey, why: str) -> None:
+        if why == "a tombstone":
+            write(valkey)
+            valkey.client.set(TOMBSTONE, "logout")
+        assert self.expect(valkey) == 0
+        assert self.expected(valkey) == (None, None)
+
+    def test_what_was_told_meanwhile_is_not_put_off(self, valkey: Valkey) -> None:
+        self.expect(valkey, 9, "XX", self.keys[:2])
+        assert self.expected(valkey) == (None, None)
+
+
+class TestTell:
+    def tell(self, valkey: Valkey, reason: str = "") -> int:
+        reply: int = run(valkey, TELL, TOLD, "x", NOW, reason)
+        return reply
+
+    def expect(self, valkey: Valkey, facts: str | None, due: float = NOW * 1000) -> None:
+        valkey.client.zadd(EXPIRING, {"x": due})
+        if facts is not None:
+            valkey.client.hset(FACTS, "x", facts)
+
+    def told(self, valkey: Valkey) -> list[tuple[bytes, bytes]]:
+        entries: Any = valkey.client.xrange(EVENTS)
+        return [(fields[b"subject"], fields[b"reason"]) for _, fields in entries]
+
+    @pytest.mark.parametrize(
+        ("facts", "reason", "told"),
+        [
+            (f"{NOW + 9:.0f}000 u1", "", (b"u1", b"idle")),
+            (f"{NOW:.0f}500 u1", "", (b"u1", b"expired")),
+            (f"{NOW + 9:.0f}000 u1", "signed_out", (b"u1", b"signed_out")),
+            (f"{NOW + 9:.0f}000 a b\n7 c", "", (b"a b\n7 c", b"idle")),
+            ("no facts", "", (b"", b"idle")),
+            (None, "", (b"", b"idle")),
+        ],
+        ids=["idle", "expired", "by a logout", "any subject", "not ours", "lost"],
+    )
+    def test_an_end_is_told_with_what_is_known(
+        self, valkey: Valkey, facts: str | None, reason: str, told: tuple[bytes, bytes]
+    ) -> None:
+        self.expect(valkey, facts)
+        assert self.tell(valkey, reason) == 1
+        assert self.told(valkey) == [told]
+
+    def test_it_is_told_once(self, valkey: Valkey) -> None:
+        self.expect(valkey, "5 u1")
+        assert [self.tell(valkey), self.tell(valkey)] == [1, 0]
+        assert len(self.told(valkey)) == 1
+        assert not valkey.client.exists(EXPIRING, FACTS)
 
 
 class TestTouch:

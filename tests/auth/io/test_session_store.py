@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,17 @@ import pytest
 
 from auth.decision import Reason
 from auth.io.connection import Command
+from auth.io.leading import Leadership
 from auth.io.session_store import RedisSessionStore
 from auth.ports import AuthUnavailable, SessionStore, TokenRevocations
-from auth.revocation import ended_key, epoch_key, epoch_name, index_key, token_ref
+from auth.revocation import (
+    EXPIRING_KEY,
+    ended_key,
+    epoch_key,
+    epoch_name,
+    index_key,
+    token_ref,
+)
 from auth.session import SessionRecord, digest, session_key
 from config.model import SessionSettings
 from tests.auth.io.conftest import SETTINGS, Open
@@ -325,6 +334,51 @@ async def test_starts_and_ends_are_told_in_the_stream(open_store: Open, valkey: 
     assert {fields[b"session"].decode() for _, fields in events} == {name}
 
 
+async def test_the_end_of_all_is_told_for_each(open_store: Open, valkey: Valkey) -> None:
+    store, (foreign, ahead) = await open_store(), names_of(2)
+    made = [digest(await store.create(record(f"u{number}"))) for number in range(3)]
+    write(valkey, foreign)
+    write(valkey, ahead, created_at=time.time() + 50)
+    assert (await store.end_all(reason="admin")).ended == 5
+    events: Any = valkey.client.xrange("doorward:events")
+    told = [fields for _, fields in events if fields[b"event"] == b"session.ended"]
+    assert {fields[b"reason"] for fields in told} == {b"admin"}
+    names = sorted(fields[b"session"].decode() for fields in told)
+    assert names == sorted([*made, foreign, ahead])
+    assert [await store.find(name) for name in names] == [Reason.SESSION_ENDED] * 5
+
+
+async def test_who_dies_in_an_end_of_all_has_ended_all(
+    open_store: Open, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying, other = await open_store(), await open_store()
+    name = digest(await dying.create(record()))
+    await other.find(name)
+
+    async def die(digests: Sequence[str], _reason: str) -> tuple[dict[str, float], int]:
+        if digests:
+            raise AuthUnavailable("killed")
+        return {}, 0
+
+    monkeypatch.setattr(dying, "_end_records", die)
+    with pytest.raises(AuthUnavailable):
+        await dying.end_all(reason="admin")
+    assert other.peek(name) is None
+    assert await other.find(name) == Reason.SESSION_ENDED
+
+
+async def test_a_record_with_impossible_times_disturbs_nobody(
+    open_store: Open, valkey: Valkey
+) -> None:
+    store, (name,) = await open_store(), names_of(1)
+    connection = store._reader.link.connection
+    write(valkey, name, created_at=1e308, expires_at=1e308)
+    assert isinstance(await store.find(name), SessionRecord)
+    assert store._reader.link.connection is connection
+    await store.end_subject("u1", reason="everywhere")
+    assert await store.find(name) == Reason.SESSION_ENDED
+
+
 async def test_a_hook_hears_of_every_ending(open_store: Open, valkey: Valkey) -> None:
     store, other = await open_store(), await open_store()
     heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
@@ -461,6 +515,14 @@ async def test_the_documented_permissions_suffice(open_store: Open, valkey: Valk
     await store.find(names[0])
     store._reader.touches.add(names[0])
     await store.sessions_of("u1")
+    store.wall = lambda: time.time() + 2000
+    assert await store.tell_of_expired() == (2, 0)
+    store.wall = time.time
+    valkey.client.zadd(EXPIRING_KEY, {"gone": 5})
+    assert await store.tell_of_expired() == (1, 1)
+    leadership = Leadership(store.commands, "doorward:leads", leads_for=1.0, renew=0.5)
+    assert await leadership.hold()
+    await leadership.resign()
     await store.end(names[0], reason="logout")
     await store.end_subject("u1", reason="everywhere")
     await store.end_all(reason="admin")
