@@ -1,13 +1,14 @@
 """The signed identity assertion that upstreams get (contract section 5).
 
-How this works: an assertion says the same for every request of one credential to one upstream,
-so it is signed once and reused until half of its life is over; what a request pays is one look-up.
-An upstream thus always sees an assertion that is good for at least half of `ttl`. The memory is
-bounded; an assertion that was pushed out is simply signed again. Signing is pure: ECDSA with the
-deterministic nonce of RFC 6979, the clock an argument, the `jti` from a source given by the caller.
+How this works: an assertion is signed once for what it says, and reused until half of its life is
+over; what a request pays is one look-up. An upstream thus always sees an assertion that is good for
+at least half of `ttl`. A session's digest is part of what is said, so no two sessions share one;
+bearer tokens that say the same of the same subject do, for who gets a new one for each call is not
+to wait for a signature as well. The memory is bounded; an assertion that was pushed out is simply
+signed again. Signing is pure: ECDSA with the deterministic nonce of RFC 6979, the clock an
+argument, the `jti` from a source given by the caller.
 
-`renew` signs ahead of need what was used lately, so that a timer can take the signing off the
-requests' path. `use` brings in new keys; what the old ones signed stays good until it expires.
+`use` brings in new keys; what the old ones signed stays good until it expires.
 """
 
 import json
@@ -34,11 +35,13 @@ _ES256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 class _Signed(msgspec.Struct):
     """An assertion at hand."""
 
-    identity: Identity
     assertion: str
     signed_at: float
     renew_at: float
-    used: bool = True
+    expires_at: float
+
+
+_Said = tuple[object, ...]
 
 
 class AssertionSigner:
@@ -63,7 +66,7 @@ class AssertionSigner:
         self._ring = ring
         self._new_id = new_id
         self._capacity = capacity
-        self._signed: dict[tuple[str, str], _Signed] = {}
+        self._signed: dict[_Said, _Signed] = {}
         self._header_by_kid: dict[str, str] = {}
         self.signatures = 0
         """How many assertions were signed so far."""
@@ -74,35 +77,25 @@ class AssertionSigner:
         Raises:
             AuthUnavailable: there is no key to sign with yet.
         """
-        name = (identity.session_digest or identity.token_digest, audience)
-        held = self._signed.get(name)
-        # Compared by value: the same session may have got other roles since.
+        said = (
+            audience,
+            identity.session_digest,
+            identity.subject,
+            identity.tenant,
+            identity.roles,
+            identity.scopes,
+            identity.amr,
+            identity.auth_time,
+        )
+        held = self._signed.get(said)
         if (
             held is not None
             and held.signed_at <= now < held.renew_at
-            and (held.identity is identity or held.identity == identity)
+            # One token may end before another that says the same.
+            and (held.expires_at <= identity.expires_at or identity.expires_at <= 0)
         ):
-            held.used = True
             return held.assertion
-        return self._sign_and_hold(name, identity, now).assertion
-
-    def renew(self, now: float, *, limit: int = 100) -> int:
-        """Sign anew at most *limit* assertions that were used and will soon be too old; count them.
-
-        To be called about every tenth of `ttl`; what was not used since it was signed is dropped
-        when its time is over.
-        """
-        ahead = self._settings.ttl / 8
-        due = [name for name, held in self._signed.items() if now >= held.renew_at - ahead]
-        renewed = 0
-        for name in due:
-            held = self._signed[name]
-            if held.used and renewed < limit and now < held.identity.expires_at:
-                self._sign_and_hold(name, held.identity, now).used = False
-                renewed += 1
-            elif now >= held.renew_at:
-                del self._signed[name]
-        return renewed
+        return self._sign_and_hold(said, identity, audience, now=now)
 
     def use(self, ring: KeyRing) -> None:
         """Sign with *ring* from now on."""
@@ -113,19 +106,15 @@ class AssertionSigner:
         retain_for = max(RETAIN_FOR, 2 * self._settings.ttl)
         return key_set_document(self._ring.published(now, retain_for))
 
-    def _sign_and_hold(self, name: tuple[str, str], identity: Identity, now: float) -> _Signed:
-        self._signed.pop(name, None)
+    def _sign_and_hold(self, said: _Said, identity: Identity, audience: str, *, now: float) -> str:
+        self._signed.pop(said, None)
         while len(self._signed) >= self._capacity:
             del self._signed[next(iter(self._signed))]  # signed longest ago
         expires_at = self._expires_at(identity, now)
-        held = _Signed(
-            identity=identity,
-            assertion=self._sign(identity, name[1], now=now, expires_at=expires_at),
-            signed_at=now,
-            renew_at=now + (expires_at - now) / 2,
-        )
-        self._signed[name] = held
-        return held
+        assertion = self._sign(identity, audience, now=now, expires_at=expires_at)
+        renew_at = now + (expires_at - now) / 2
+        self._signed[said] = _Signed(assertion, now, renew_at, expires_at)
+        return assertion
 
     def _expires_at(self, identity: Identity, now: float) -> float:
         """An assertion never outlives the session or token it speaks of."""

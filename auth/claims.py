@@ -41,6 +41,8 @@ def claim_at(claims: Mapping[str, Any], path: str) -> object:
     A name may contain dots itself (`https://example.com/roles`, `my.client`): at each level the
     longest name that is there wins.
     """
+    if "." not in path:  # nearly always, and seven times for each new token
+        return claims.get(path)
     found = _find(claims, path)
     return None if found is _MISSING else found
 

@@ -42,6 +42,11 @@ _LONGEST = 8192
 """Characters of an expression; the longest rules of other gateways stay below 2,000."""
 
 
+_MOST_KNOWN = 4096
+_LONGEST_KNOWN = 512
+"""Bytes of the values behind a result that is remembered; 3 MB for a condition at the very most."""
+
+
 class PolicyError(ValueError):
     """A `when:` that cannot be compiled. `column` counts characters of the expression, from 1."""
 
@@ -74,6 +79,11 @@ class Condition(msgspec.Struct, frozen=True):
     reads_request: bool
     """Whether it reads anything of the request but the method."""
     reads_identity: bool
+    known: dict[bytes, bool] = msgspec.field(default_factory=dict)
+    """What it came to before: CEL has neither a clock nor a state, so the same values say the same.
+
+    By all the values it reads, encoded; who asks with a new token each time is the same person.
+    """
 
 
 def compile_condition(expression: str) -> Condition:
@@ -117,14 +127,24 @@ def evaluate_condition(
             values[name] = list(getattr(identity, attribute))
         for name, attribute in condition.request_names:
             values[name] = getattr(facts, attribute)
+        encoded = _encode(values)
+        known = condition.known.get(encoded)
+        if known is not None:
+            return known
         # The runtime cuts a text at a NUL: "admin\0x" would equal "admin". None may come near it.
-        if _NUL in _encode(values):
+        if _NUL in encoded:
             return None
         result = condition.evaluate(data=values).value()
     except Exception:  # noqa: BLE001 - whatever the runtime raises (a lone surrogate does) denies
         return None
     # CEL errors come back as a value of another type; only the two booleans are an answer.
-    return result if result is True or result is False else None
+    if result is not True and result is not False:
+        return None
+    if len(encoded) <= _LONGEST_KNOWN:
+        if len(condition.known) >= _MOST_KNOWN:
+            condition.known.clear()
+        condition.known[encoded] = result
+    return result
 
 
 _encode = msgspec.json.Encoder().encode

@@ -39,6 +39,7 @@ _BUCKET = "doorward:revocations:{"
 
 # 4096 buckets: with a hundred revocations that count, one new token in twenty is asked for.
 _BUCKET_DIGITS = 3
+_REST = 16 ** (_BUCKET_DIGITS - 1)
 
 
 def _name_of(*parts: str) -> str:
@@ -81,6 +82,11 @@ def index_key(subject: str) -> str:
 def bucket_of(name: str) -> str:
     """Return the bucket of a token's name or of an epoch."""
     return name[:_BUCKET_DIGITS]
+
+
+def buckets_near(bucket: str) -> list[str]:
+    """Return a sixteenth of all buckets: those that begin with the same digit."""
+    return [f"{bucket[0]}{rest:0{_BUCKET_DIGITS - 1}x}" for rest in range(_REST)]
 
 
 def bucket_key(bucket: str) -> str:

@@ -13,10 +13,11 @@ How this works: a token passes three gates, the cheap ones first (RFC 8725).
 Every refusal is a `Reason` for the log. The answer to the client never says which it was.
 """
 
-import base64
 import json
 import re
+from binascii import a2b_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -39,6 +40,7 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _LAST_BY_REMAINDER = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
 """Characters that may end a part, by its length modulo 4: 4 or 2 bits of the last are unused."""
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 BEARER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
 """RFC 9068 section 4 and, because most issuers write nothing better, plain `JWT`."""
 _MEANING_CHANGED = ("crit", "b64", "zip", "enc", "p2c")
@@ -64,7 +66,7 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
     try:
         # msgspec is strict about surrogates, numbers and UTF-8; only `json` shows every pair.
         msgspec.json.decode(raw)
-        value = json.loads(raw, object_pairs_hook=_refuse_duplicates)
+        value = _pairs.decode(raw.decode())
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ValueError("not strict JSON") from error
     if not isinstance(value, dict):
@@ -84,7 +86,7 @@ def read_token(token: str, *, types: frozenset[str] = BEARER_TYPES) -> Unverifie
     if parts is None:
         return Reason.TOKEN_MALFORMED
     try:
-        header = read_json_object(_decode_base64url(parts[1]))
+        header = _header_of(parts[1])
         payload = _decode_base64url(parts[2])
         claims = read_json_object(payload)
         _decode_base64url(parts[3])
@@ -131,8 +133,13 @@ def is_fit_text(value: object) -> bool:
     )
 
 
+@lru_cache(maxsize=64)  # an issuer writes the same header into all its tokens
+def _header_of(part: str) -> Mapping[str, Any]:
+    return read_json_object(_decode_base64url(part))
+
+
 def _read_header(
-    header: dict[str, Any], claims: dict[str, Any], types: frozenset[str]
+    header: Mapping[str, Any], claims: dict[str, Any], types: frozenset[str]
 ) -> UnverifiedToken | Reason:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or not algorithm:
@@ -191,7 +198,8 @@ def _decode_base64url(part: str) -> bytes:
     """
     if part[-1] not in _LAST_BY_REMAINDER[len(part) % 4]:
         raise ValueError("not canonical base64url")
-    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    # `base64.urlsafe_b64decode` does the same and takes half as long again.
+    return a2b_base64(part.encode().translate(_TO_STANDARD) + b"=" * (-len(part) % 4))
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -199,3 +207,6 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a name of a JSON object comes twice")
     return value
+
+
+_pairs = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)

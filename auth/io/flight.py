@@ -305,27 +305,21 @@ class TokenFlight(Flight):
         if self._connection_of(key).tracking:
             for bucket in self._buckets:
                 if bucket not in self._reading.cache.clean:
-                    self._ask_bucket(bucket)
+                    for each in self._reading.cache.survey(bucket):
+                        self._ask_bucket(each)
 
     def _ask_bucket(self, bucket: str) -> None:
-        """Read a mark, under a ticket of its own."""
+        """Read a mark, under a ticket of its own; this token's verdict does not wait for it."""
         self._reading.cache.flights[bucket] = self
-        key = bucket_key(bucket)
-        self._ask(key, ("GET", key), partial(self._put_bucket, bucket), _BYTES)
+        key, put = bucket_key(bucket), partial(self._put_bucket, bucket)
+        self._connection_of(key).send(("GET", key), put, _BYTES)
 
     def _put_bucket(self, bucket: str, reply: Reply) -> None:
         cache = self._reading.cache
         if cache.flights.get(bucket) is self:
             del cache.flights[bucket]
-            if reply is None:
+            if reply is None:  # neither a mark nor an error
                 cache.clean.add(bucket)
-
-    def _fail(self, error: Exception) -> None:
-        flights = self._reading.cache.flights
-        for bucket in self._buckets:
-            if flights.get(bucket) is self:
-                del flights[bucket]
-        super()._fail(error)
 
     def _put(self, reply: Reply) -> None:
         self._revoked = reply is not None

@@ -113,6 +113,9 @@ class IssuerKeys:
         self._on_change = on_change
         self._clock = clock
         self._key_set: KeySet | None = None
+        self._found_in: KeySet | None = None
+        self._found: dict[tuple[str | None, str], VerificationKey] = {}
+        """What was found in `_found_in`: to look costs ten times as much."""
         self._loaded_at = 0.0
         self._next_ask_at = float("-inf")
         self._next_first_at = float("-inf")
@@ -126,7 +129,16 @@ class IssuerKeys:
     def find_at_hand(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key for *kid* and *algorithm* if it has been loaded; None says nothing."""
         key_set = self.key_set()
-        return None if key_set is None else key_set.find(kid, algorithm)
+        if key_set is None:
+            return None
+        if key_set is not self._found_in:
+            self._found_in, self._found = key_set, {}
+        key = self._found.get((kid, algorithm))
+        if key is None:
+            key = key_set.find(kid, algorithm)
+            if key is not None:  # only then, or whoever makes up names would fill it
+                self._found[kid, algorithm] = key
+        return key
 
     async def find(self, kid: str | None, algorithm: str) -> VerificationKey | None:
         """Return the key for *kid* and *algorithm*, loading the key set again if that may help.

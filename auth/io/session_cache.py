@@ -22,7 +22,7 @@ Nothing here reads a clock or waits: `now` is an argument.
 
 from collections import OrderedDict
 
-from auth.revocation import Epoch
+from auth.revocation import Epoch, buckets_near
 from auth.session import SessionRecord, parse_record
 
 Verdict = SessionRecord | str | bool
@@ -62,6 +62,7 @@ class SessionCache:
         self.epochs: dict[str, Epoch] = {}
         self.clean: set[str] = set()
         """Buckets in which nothing is revoked; known by the same rules as a verdict."""
+        self._surveyed: set[str] = set()
         self.flights: dict[str, object] = {}
         self.evictions = 0
         self._dependents: dict[str, set[str]] = {}
@@ -137,9 +138,20 @@ class SessionCache:
         self.flights.pop(bucket, None)
         self.clean.discard(bucket)
 
+    def survey(self, bucket: str) -> list[str]:
+        """Return the buckets to ask for now that *bucket* is not known to be clean, itself first.
+
+        The first time they are all those near it: who has just connected knows of none, and would
+        otherwise ask once for each of the first thousands of tokens.
+        """
+        near = [] if bucket[0] in self._surveyed else buckets_near(bucket)
+        self._surveyed.add(bucket[0])
+        return [bucket, *(each for each in near if each != bucket and each not in self.clean)]
+
     def clear(self) -> None:
         """Nothing is known any more; no flight under way may be kept."""
         self.clean.clear()
+        self._surveyed.clear()
         for each in (self.sessions, self.absences, self.tokens, self.epochs):
             each.clear()
         self.flights.clear()

@@ -177,19 +177,42 @@ def test_a_rotation_is_published_before_it_signs_and_the_old_key_stays_known() -
     assert FIRST.kid not in json.dumps(signing.jwks(NOW + 30 + 3600))
 
 
-def test_renewal_ahead_of_need_signs_what_was_used_and_drops_what_was_not() -> None:
+def test_tokens_that_say_the_same_share_an_assertion_that_outlives_none_of_them() -> None:
     signing = signer()
-    for name in ("used", "idle"):
-        signing.assertion_for(ALICE, name, NOW)
-    assert signing.renew(NOW + 1) == 0
-    assert signing.renew(NOW + 25) == 2
-    signing.assertion_for(ALICE, "used", NOW + 31)
-    assert signing.signatures == 4
-    assert signing.renew(NOW + 50) == 1, "the idle one was not used since"
-    signing.renew(NOW + 25 + 30)
-    signing.assertion_for(ALICE, "idle", NOW + 56)
-    assert signing.signatures == 6
-    assert signing.renew(NOW + 4000) == 0, "the session is over"
+    first = Identity("robot", "bearer", token_digest="1", expires_at=NOW + 40)
+    second = msgspec.structs.replace(first, token_digest="2", expires_at=NOW + 50)
+    ending = msgspec.structs.replace(first, token_digest="3", expires_at=NOW + 10)
+    shared = signing.assertion_for(first, "notes", NOW)
+    assert signing.assertion_for(second, "notes", NOW) is shared
+    assert signing.signatures == 1
+    own = signing.assertion_for(ending, "notes", NOW)
+    assert verified(own, signing)["exp"] <= NOW + 10
+    assert signing.assertion_for(first, "notes", NOW) is own, "good for everybody, for a while"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"subject": "other"},
+        {"tenant": "other"},
+        {"roles": ("other",)},
+        {"scopes": ("other",)},
+        {"amr": ("other",)},
+        {"auth_time": 5},
+        {"session_digest": "e" * 64},
+    ],
+    ids=lambda part: next(iter(part)),
+)
+def test_whoever_differs_in_what_is_said_gets_an_assertion_of_their_own(
+    part: dict[str, Any],
+) -> None:
+    signing = signer()
+    signing.assertion_for(ALICE, "notes", NOW)
+    other = msgspec.structs.replace(ALICE, **part)
+    [(name, value)] = part.items()
+    claim = {"subject": "sub", "session_digest": "sid"}.get(name, name)
+    said = verified(signing.assertion_for(other, "notes", NOW), signing)[claim]
+    assert said == (list(value) if isinstance(value, tuple) else value)
 
 
 def test_a_remembered_assertion_costs_less_than_five_microseconds() -> None:

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from auth.condition import PolicyError, RequestFacts, compile_condition, evaluate_condition
@@ -111,3 +112,30 @@ def test_a_pattern_that_backtracks_elsewhere_is_quick() -> None:
 def test_a_claim_of_a_type_that_cel_does_not_know_denies(claims: dict[str, object]) -> None:
     identity = Identity("a", claims=claims)
     assert evaluate_condition(compile_condition("identity.claims.x == 1"), identity, FACTS) is None
+
+
+def test_what_a_condition_came_to_is_remembered_for_the_very_values_it_read() -> None:
+    condition = compile_condition("request.params.user == identity.subject")
+    mine, theirs = (msgspec.structs.replace(FACTS, params={"user": name}) for name in "ab")
+    someone = Identity("a")
+    for _ in range(2):
+        assert evaluate_condition(condition, someone, mine) is True
+        assert evaluate_condition(condition, someone, theirs) is False
+        assert evaluate_condition(condition, Identity("b"), mine) is False
+    assert len(condition.known) == 3
+
+
+def test_a_condition_that_failed_is_asked_again() -> None:
+    condition = compile_condition("identity.claims.dept")
+    assert evaluate_condition(condition, ALICE, FACTS) is None
+    assert not condition.known
+
+
+def test_what_conditions_remember_is_bounded() -> None:
+    condition = compile_condition("request.path == '/'")
+    for number in range(5000):
+        evaluate_condition(condition, ALICE, msgspec.structs.replace(FACTS, path=f"/{number}"))
+    assert 0 < len(condition.known) <= 4096
+    known = len(condition.known)
+    evaluate_condition(condition, ALICE, msgspec.structs.replace(FACTS, path="/" * 1000))
+    assert len(condition.known) == known

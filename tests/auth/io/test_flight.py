@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hiredis import ReplyError
 
 from auth.decision import Reason
 from auth.io.connection import StoreLost
@@ -19,6 +20,7 @@ from auth.revocation import (
     Epoch,
     bucket_key,
     bucket_of,
+    buckets_near,
     ended_key,
     epoch_key,
     epoch_name,
@@ -69,6 +71,8 @@ class Bench:
         self.cache = self.reader.cache
         self.cache.lease_until = CLOCK + 1
         self.store.connection.on_push = self._drop
+        for bucket in BUCKETS:  # the neighbours were asked for before
+            self.cache.survey(bucket)
 
     def _drop(self, push: list[object]) -> None:
         self.reader._invalidate(push[1])
@@ -398,6 +402,26 @@ async def test_a_token_whose_subject_is_revoked_under_way_is_not_kept_as_good(
     bench.store.answer(None, None, b"1", b"1")
     assert told(verdict) is False  # it asked before
     assert bench.kept() == {}
+
+
+async def test_who_knows_of_no_bucket_yet_asks_for_all_those_nearby_once(bench: Bench) -> None:
+    bench.cache.clear()
+    flight = bench.token()
+    flight.start()
+    near = {each for bucket in BUCKETS for each in buckets_near(bucket)}
+    asked = await bench.store.commands()
+    assert {key.decode() for _, key in asked[2:]} == {bucket_key(each) for each in near}
+    bench.store.answer(None, None, *(None for _ in asked[2:]))
+    assert bench.cache.clean == near
+    bench.cache.drop_bucket(BUCKETS[0])
+    bench.token().start()
+    assert (await bench.store.commands())[1:] == [[b"GET", bucket_key(BUCKETS[0]).encode()]]
+
+
+async def test_a_bucket_whose_mark_cannot_be_read_is_not_clean(bench: Bench) -> None:
+    bench.token().start()
+    bench.store.answer(None, None, ReplyError("NOPERM"), None)
+    assert bench.cache.clean == {BUCKETS[1]}
 
 
 @pytest.mark.parametrize(
