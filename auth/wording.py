@@ -75,26 +75,26 @@ class Wording:
             ValueError: there is no such language.
         """
         self.language = language
-        self._translations = translations or NullTranslations()
+        self.translations = translations or NullTranslations()
         # Our English is British: "21 Sept 2026, 14:13".
         self._locale = locale_of("en-GB" if language == _SOURCE else language)
 
     def say(self, text: str, /, **values: object) -> str:
         """Return *text* (with `%(name)s` for *values*) in this language; not escaped."""
-        return self._translations.gettext(text) % values
+        return self.translations.gettext(text) % values
 
     def gettext(self, text: str, /, **values: object) -> Markup:
         """Return *text* for a template: the catalogue's markup stays, *values* are escaped."""
-        return Markup(self._translations.gettext(text)) % values  # noqa: S704 - as a template's own
+        return Markup(self.translations.gettext(text)) % values  # noqa: S704 - as a template's own
 
     def ngettext(self, singular: str, plural: str, number: int, /, **values: object) -> Markup:
         """Return the text for *number* things, which is also the value `num`."""
-        text = self._translations.ngettext(singular, plural, number)
+        text = self.translations.ngettext(singular, plural, number)
         return Markup(text) % ({"num": number} | values)  # noqa: S704 - the same
 
     def counted(self, singular: str, plural: str, number: int, /) -> str:
         """Return the text for *number* things, which is the value `num`; not escaped."""
-        return self._translations.ngettext(singular, plural, number) % {"num": number}
+        return self.translations.ngettext(singular, plural, number) % {"num": number}
 
     def listed(self, names: Sequence[str], style: Literal["standard", "or"]) -> str:
         """Return *names* as people list them: `a, b and c`, or with *style* `or`: `a, b or c`."""
@@ -173,7 +173,7 @@ def _preferred(accept_language: str) -> list[str]:
 
 
 @cache
-def built_in() -> Mapping[str, Wording]:
+def built_in() -> dict[str, Wording]:
     """Return the languages that Doorward brings, by tag."""
     found = {_SOURCE: ENGLISH}
     for path in sorted(_DIRECTORY.glob("*.po")):
@@ -181,13 +181,35 @@ def built_in() -> Mapping[str, Wording]:
     return found
 
 
-def read_wording(language: str, text: str) -> Wording:
+def site_wordings(catalogues: Mapping[str, str], *, default: str = _SOURCE) -> Wordings:
+    """Return our languages and those of *catalogues*, the content of `.po` files by language.
+
+    One in a language of ours says some things in other words, and leaves the rest as it is.
+
+    Raises:
+        CatalogueError: one is malformed.
+        KeyError: there is no language *default*.
+    """
+    ours = built_in()
+    theirs = {
+        language: read_wording(language, text, instead_of=ours.get(language))
+        for language, text in catalogues.items()
+    }
+    return Wordings((ours | theirs).values(), default=default)
+
+
+def read_wording(language: str, text: str, *, instead_of: Wording | None = None) -> Wording:
     """Return the wording that *text*, the content of a `.po` file, has for *language*.
+
+    What it lacks is said as in *instead_of*.
 
     Raises:
         CatalogueError: the file is malformed, or a translation has other values than its text.
     """
-    return Wording(language, compile_catalogue(read_catalogue(language, text)))
+    translations = compile_catalogue(read_catalogue(language, text))
+    if instead_of is not None:
+        translations.add_fallback(instead_of.translations)
+    return Wording(language, translations)
 
 
 def read_catalogue(language: str, text: str) -> Catalog:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from config import addresses, names, quantities
+from config import addresses, colours, names, quantities
 from config.checks import public_origin
 from config.document import Document, PlacedMapping
 from config.model import (
@@ -25,6 +25,7 @@ from config.model import (
     Limits,
     Login,
     Match,
+    PageSettings,
     Provider,
     Route,
     RouteTest,
@@ -56,6 +57,7 @@ def build_configuration(document: Document, locate: Locate) -> Configuration:
         store=Store(url=Secret(root.get("store", {}).get("url", "embedded"))),
         session=_session(root.get("session", {}), public_url),
         login=_login(root.get("login", {})),
+        pages=_pages(root.get("pages", PlacedMapping()), locate),
         tokens=tuple(_token_issuer(each, locate) for each in root.get("tokens", ())),
         identity=_identity(root.get("identity", {}), public_url),
         upstreams={name: _upstream(name, each) for name, each in root["upstreams"].items()},
@@ -138,6 +140,17 @@ def _login(section: dict[str, Any]) -> Login:
         ),
         **_read(section, url=addresses.path_or_url, return_parameter=str, database=Secret),
     )
+
+
+def _pages(section: PlacedMapping, locate: Locate) -> PageSettings:
+    read = _read(section, name=str, language=str, folder=locate)
+    read |= _read(section.get("colours", {}), accent=colours.colour, accent_dark=colours.colour)
+    for key in ("language", "logo", "folder"):
+        if key in section:
+            read[f"place_of_{key}"] = section.places[key]
+    if "logo" in section:
+        read["logo_file"] = locate(section["logo"])
+    return PageSettings(**read)
 
 
 def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:

@@ -7,7 +7,7 @@ all problems are told at once; a value that has a problem of its own is passed o
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from config import addresses, names, paths, quantities
+from config import addresses, colours, names, paths, quantities
 from config.document import Place, PlacedMapping, PlacedSequence, quoted
 from config.presets import ADDED_BY_INCLUDE, PRESETS
 from config.problem import Problem
@@ -172,6 +172,23 @@ def _check_namespaces(root: PlacedMapping, report: Report) -> None:
         seen.setdefault(namespace, name)
 
 
+def _check_pages(root: PlacedMapping, report: Report) -> None:
+    grounds = {"accent": colours.LIGHT_GROUND, "accent_dark": colours.DARK_GROUND}
+    for key, ground in grounds.items():
+        given = _find(root, "pages", "colours", key, as_=colours.colour)
+        if given is None:
+            continue
+        contrast = colours.contrast(given.value, ground)
+        if contrast < colours.READABLE:
+            # Cut off, not rounded: 4.49 must not read as 4.5.
+            report(
+                given.place,
+                f"pages.colours.{key}: its contrast with {ground} is {int(contrast * 10) / 10}:1, "
+                f"and people need {colours.READABLE}:1 to read it (WCAG AA); "
+                f"{colours.readable(given.value, dark=key == 'accent_dark')} would do",
+            )
+
+
 def _check_tokens(root: PlacedMapping, report: Report) -> None:
     _check_unique(_items(root, "tokens"), "issuer", "issuer", report)
     for issuer, place in _items(root, "tokens"):
@@ -283,6 +300,7 @@ _CHECKS: Final[tuple[Callable[[PlacedMapping, Report], None], ...]] = (
     _check_admin_token,
     _check_session,
     _check_login,
+    _check_pages,
     _check_tokens,
     _check_identity,
     _check_routes,

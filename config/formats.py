@@ -20,6 +20,7 @@ from config.addresses import (
     secure_url,
     store_url,
 )
+from config.colours import colour
 from config.names import (
     acr,
     condition,
@@ -42,7 +43,7 @@ FORMATS: Final[Mapping[str, Callable[[Any], object]]] = {
         duration, size, count, workers, flag, host_name, host_pattern, address, network, origin,
         secure_url, path_or_url, endpoint, store_url, database_url, path_pattern, literal_path,
         prefix, literal_target, name, namespace, method, cookie_name, query_parameter,
-        identity_field_name, field_name, field_value, request_line, condition, acr,
+        identity_field_name, field_name, field_value, request_line, condition, acr, colour,
     )
 }  # fmt: skip
 """The schema's `format` names and what reads them."""

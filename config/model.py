@@ -127,6 +127,29 @@ class Login(msgspec.Struct, frozen=True):
     providers: tuple[Provider, ...] = ()
 
 
+class PageSettings(msgspec.Struct, frozen=True):
+    """What is the operator's own on the pages that people see."""
+
+    name: str = ""
+    """At the top of each; empty: the authority of `public_url`."""
+    language: str = "en"
+    """For whom none of theirs is there."""
+    accent: str = ""
+    """Of links and buttons, as `#rrggbb`; empty: Doorward's."""
+    accent_dark: str = ""
+    """The same on a dark ground; empty: a lighter shade of `accent`."""
+    logo_file: str = ""
+    logo: str = ""
+    """Its content as a `data:` URL."""
+    folder: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    """Name and content of the templates, style sheet and catalogues in the folder."""
+    place_of_language: tuple[int, int] = (1, 1)
+    """Line and column."""
+    place_of_logo: tuple[int, int] = (1, 1)
+    place_of_folder: tuple[int, int] = (1, 1)
+
+
 class TokenIssuer(msgspec.Struct, frozen=True):
     """One issuer of bearer tokens that is believed."""
 
@@ -300,3 +323,4 @@ class Configuration(msgspec.Struct, frozen=True):
     upstreams: Mapping[str, Upstream]
     routes: tuple[Route, ...]
     tests: tuple[RouteTest, ...] = ()
+    pages: PageSettings = PageSettings()

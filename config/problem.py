@@ -1,4 +1,4 @@
-"""A problem in the route file, with the place where the operator can mend it."""
+"""A problem in the route file or a file it names, with the place where it can be mended."""
 
 import msgspec
 
@@ -12,7 +12,9 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     """Column in the line, from 1."""
     message: str
     """What is wrong and what to do, in one line."""
+    file: str = ""
+    """The file, if it is not the route file."""
 
     def at(self, file: str) -> str:
         """Return the line that the operator sees, `FILE:LINE:COLUMN: message`."""
-        return f"{file}:{self.line}:{self.column}: {self.message}"
+        return f"{self.file or file}:{self.line}:{self.column}: {self.message}"

@@ -287,6 +287,30 @@ _LOGIN = _mapping(
     providers=_list(_PROVIDER, "OpenID providers.", default=[]),
 )
 
+_COLOUR: Final = "a colour such as '#2c56c4'"
+
+_PAGES = _mapping(
+    "What is your own on the pages that people see.",
+    name=_words("The name at the top. Default: host and port of `public_url`."),
+    logo=_words("An SVG, PNG or WebP beside this file, of 32 KiB at most."),
+    colours=_mapping(
+        "Your colours; each must be readable on its ground (WCAG AA, 4.5:1).",
+        accent=_text(_COLOUR, "colour", "Of links and buttons. Default: Doorward's blue."),
+        accent_dark=_text(
+            _COLOUR,
+            "colour",
+            "The same, for those who prefer a dark ground. Default: a lighter shade of `accent`.",
+        ),
+    ),
+    language=_words(
+        "The language (BCP 47) of those who read none that is there. Default: English.",
+    ),
+    folder=_words(
+        "A folder beside this file with your own templates (`*.html`), `style.css` and catalogues "
+        "(`fr.po`), in the place of Doorward's of that name: docs/pages.md."
+    ),
+)
+
 ALGORITHMS: Final = (
     "ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512",
 )  # fmt: skip
@@ -549,6 +573,7 @@ SCHEMA: Final[Schema] = {
         store=_STORE,
         session=_SESSION,
         login=_LOGIN,
+        pages=_PAGES,
         tokens=_list(_TOKEN_ISSUER, "Issuers of bearer tokens that are believed.", default=[]),
         identity=_IDENTITY,
         upstreams={

@@ -6,8 +6,10 @@ It is the login service's error page, so that both look and read alike (`auth.lo
 import msgspec
 
 from auth.login.answers import Link
+from auth.login.look import Look, wordings_of
 from auth.login.pages import Pages
 from auth.wording import Wording, Wordings, built_in
+from config.model import Configuration
 from gateway.head import RequestHead
 
 
@@ -50,10 +52,11 @@ class RefusalPages:
         return body, (*self._pages.kind, ("Content-Language", wording.language))
 
 
-def refusal_pages(site: str) -> RefusalPages:
-    """Return the page for the site called *site*."""
-    return RefusalPages(Pages(site=site, names=("error",)), Wordings(built_in().values()))
+def refusal_pages(configuration: Configuration) -> RefusalPages:
+    """Return the page of the site that *configuration* describes."""
+    pages = Pages(Look.of(configuration), names=("error",))
+    return RefusalPages(pages, wordings_of(configuration))
 
 
-PLAIN = refusal_pages("")
+PLAIN = RefusalPages(Pages(Look(""), names=("error",)), Wordings(built_in().values()))
 """For whoever knows no site."""

@@ -5,11 +5,11 @@ a reload is one assignment.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 
 from auth.cookies import form_cookie_name, sign_in_cookie_prefix
+from auth.login.pages import page_problems
 from auth.origins import Origins
 from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route, Upstream
@@ -42,10 +42,11 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
     """Compile *configuration*; return the snapshot, or everything that keeps it from going live.
 
     The problems: conditions that do not compile, routes that take the same requests with equal
-    precedence, and, once there is none of these, tests of the file that fail. Takes time in
-    proportion to the routes and blocks: run it off the event loop.
+    precedence, own pages that are broken, and, once there is none of these, tests of the file that
+    fail. Takes time in proportion to the routes and blocks: run it off the event loop.
     """
     table, problems = _compile_table(configuration.routes, configuration.upstreams)
+    problems += page_problems(configuration)
     if problems:
         return sorted(problems)
     session_cookie = configuration.session.cookie_name
@@ -63,7 +64,7 @@ def build_snapshot(configuration: Configuration, generation: int) -> Snapshot | 
             ),
             bearer_is_ours=bool(configuration.tokens),
         ),
-        pages=refusal_pages(urlsplit(configuration.server.public_url).netloc),
+        pages=refusal_pages(configuration),
     )
     return failed_tests(snapshot) or snapshot
 

@@ -60,7 +60,7 @@ ALLOWED = {
     "auth/session.py": {"secrets"},  # a cookie value is what it is random for
     "auth/sealing.py": {"secrets"},  # a nonce
     "auth/login/provenance.py": {"secrets"},  # a form's nonce
-    "auth/login/pages.py": {"pathlib"},  # the templates beside it
+    "auth/login/look.py": {"pathlib"},  # the templates beside it
     "gateway/admin_page.py": {"importlib"},  # the same, read once
     "auth/wording.py": {"io", "pathlib"},  # the catalogues beside it, compiled in memory
 }

@@ -6,10 +6,11 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from auth.cookies import form_cookie_name
+from auth.login.look import Look, wordings_of
 from auth.login.messages import LoginAnswer
-from auth.login.pages import Pages
+from auth.login.pages import OnFault, Pages
 from auth.login.visit import Visit
-from auth.wording import ENGLISH, Values, Wording, Wordings, built_in, phrase
+from auth.wording import ENGLISH, Values, Wording, phrase
 from config.model import Configuration
 
 LOGIN_PATH = "/.doorward/login"
@@ -53,10 +54,10 @@ class Link(msgspec.Struct, frozen=True):
 class Answers:
     """Makes the answers of one configuration."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        """Take the settings, and load every page."""
-        self._pages = Pages(site=urlsplit(configuration.server.public_url).netloc)
-        self.wordings = Wordings(built_in().values())
+    def __init__(self, configuration: Configuration, *, on_fault: OnFault | None = None) -> None:
+        """Take the settings, and load every page; *on_fault* as in `Pages`."""
+        self._pages = Pages(Look.of(configuration), on_fault=on_fault)
+        self.wordings = wordings_of(configuration)
         self._session = configuration.session
         self._login = configuration.login
 

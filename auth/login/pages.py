@@ -7,25 +7,26 @@ package.
 A page extends `base.html`: it fills the blocks `title`, `content`, sometimes `head` and
 `main_class`, and writes its English in `{% trans %}…{% endtrans %}` (values as
 `{% trans name=signed_in_as %}`) or as `{{ _("…") }}` in attributes. Besides its own values it
-finds `site` and `language`, and in the login service what `Answers.page` gives to every page:
-`problem`, `advice`, `token`, `signed_in_as` and the paths. A form is `method="post"`, goes to a
-path of ours and carries `token`; see `login.html` for labels and faults. A new page is added to
-`NAMES`, its German to `auth/languages/de.po`.
+finds `site`, `logo` and `language`, and in the login service what `Answers.page` gives to every
+page: `problem`, `advice`, `token`, `signed_in_as` and the paths. A form is `method="post"`, goes
+to a path of ours and carries `token`; see `login.html` for labels and faults. A new page is added
+to `NAMES`, its German to `auth/languages/de.po`.
 """
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
+import jinja2
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from auth.login.look import Look, our_style, our_templates, problem_of, wording_problems
+from auth.login.own_templates import Fault, template_faults
 from auth.wording import ENGLISH, Wording
-
-_DIRECTORY = Path(__file__).with_name("pages")
+from config.model import Configuration
+from config.problem import Problem
 
 NAMES = ("login", "logout", "signed_out", "sessions", "error", "onward")
 """The pages there are."""
@@ -50,33 +51,53 @@ def moment(at: float, now: float, wording: Wording = ENGLISH) -> Moment:
     )
 
 
-class _Environment(Environment):
+class Environment(jinja2.Environment):
+    """Compiles templates in which values are escaped and texts are translated."""
+
     newstyle_gettext = True  # values are escaped, and a percent sign is written twice everywhere
+
+    def __init__(self, templates: Mapping[str, str]) -> None:
+        """Take *templates* by file name."""
+        super().__init__(
+            loader=jinja2.DictLoader(templates),
+            extensions=["jinja2.ext.i18n"],
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self.policies["ext.i18n.trimmed"] = True
+
+
+OnFault = Callable[[str, Exception], None]
+"""Gets the name of a page of the operator's own that could not be shown, and why."""
 
 
 class Pages:
     """The templates of one site."""
 
-    def __init__(self, *, site: str, names: Iterable[str] = NAMES) -> None:
-        """Load those with *names*; *site* is the name at the top of them."""
-        style = (_DIRECTORY / "style.css").read_text(encoding="utf-8")
-        assert "<" not in style, "nothing in the style sheet may end its element"
+    def __init__(
+        self, look: Look, *, names: Iterable[str] = NAMES, on_fault: OnFault | None = None
+    ) -> None:
+        """Load those with *names*. A page of the operator's that fails is shown as ours."""
+        self._look = look
+        self._on_fault = on_fault
+        style = look.style or our_style()
         digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
-        environment = _Environment(
-            extensions=["jinja2.ext.i18n"],
-            loader=FileSystemLoader(_DIRECTORY),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        environment.policies["ext.i18n.trimmed"] = True
-        environment.globals["style"] = Markup(style)  # noqa: S704 - our own file, checked above
-        environment.globals["site"] = site
-        self._templates = {name: environment.get_template(f"{name}.html") for name in names}
+        ours = Environment(our_templates())
+        theirs = Environment({**our_templates(), **look.templates}) if look.templates else ours
+        for environment in (ours, theirs):
+            assert "<" not in style, "nothing in the style sheet may end its element"
+            environment.globals["style"] = Markup(style)  # noqa: S704 - checked above
+            environment.globals["site"] = look.site
+            environment.globals["logo"] = look.logo
+        names = tuple(names)
+        self._ours = {name: ours.get_template(f"{name}.html") for name in names}
+        self._theirs = {name: theirs.get_template(f"{name}.html") for name in names}
+        images = "img-src data:; " if look.logo else ""
         policy = (
-            f"default-src 'none'; style-src 'sha256-{digest}'; form-action 'self'; "
+            f"default-src 'none'; {images}style-src 'sha256-{digest}'; form-action 'self'; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
         self.kind: tuple[tuple[str, str], ...] = (
@@ -102,4 +123,26 @@ class Pages:
             "gettext": wording.gettext,
             "ngettext": wording.ngettext,
         }
-        return self._templates[name].render(values, **spoken).encode()
+        if self._look.templates:
+            try:
+                return self._theirs[name].render(values, **spoken).encode()
+            except Exception as error:  # noqa: BLE001 - whatever the operator wrote
+                if self._on_fault is not None:
+                    self._on_fault(name, error)
+        return self._ours[name].render(values, **spoken).encode()
+
+
+def page_problems(configuration: Configuration) -> list[Problem]:
+    """Return what is wrong with the operator's own templates, style sheet and catalogues."""
+    pages = configuration.pages
+    look = Look.of(configuration)
+    problems = wording_problems(configuration)
+    if look.templates:
+        faults = template_faults(Environment({}), our_templates(), look.templates)
+        problems += [problem_of(pages, fault) for fault in faults]
+    for name, text in pages.files:
+        if name.endswith(".css") and (name != "style.css" or "<" in text):
+            line = text[: max(0, text.find("<"))].count("\n") + 1
+            message = "a style sheet is called style.css, and has no '<' in it"
+            problems.append(problem_of(pages, Fault(name, line, message)))
+    return sorted(problems)

@@ -1,5 +1,6 @@
 """The bundled login service: values in, values out. `gateway.io.endpoints` brings the requests."""
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -21,6 +22,8 @@ from auth.login.throttle import Throttle
 from auth.login.visit import Visit, Visits
 from auth.ports import SessionStore
 from config.model import Configuration
+
+_log = logging.getLogger(__name__)
 
 BACK_CHANNEL_PATH = "/.doorward/backchannel-logout"
 
@@ -65,7 +68,7 @@ class LoginService:
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
         self._at_providers = at_providers
-        self._answers = answers = Answers(settings)
+        self._answers = answers = Answers(settings, on_fault=_note_fault)
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
@@ -150,6 +153,13 @@ class LoginService:
             allow = (("Allow", ", ".join(handlers)),)
             return self._answers.error_page(visit, _METHOD, fields=allow)
         return await handler(visit)
+
+
+def _note_fault(name: str, error: Exception) -> None:
+    """Tell the operator of a page of theirs that could not be shown; ours was, in its place."""
+    _log.error(
+        "your own page %s.html could not be shown: %s: %s", name, type(error).__name__, error
+    )
 
 
 def _page(show: _Handler, submit: _Handler) -> dict[str, _Handler]:

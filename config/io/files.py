@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from config.document import MAXIMUM_SIZE
+from config.io.page_files import read_page_files
 from config.model import Configuration
 from config.overriding import move_addresses
 from config.problem import Problem
@@ -46,6 +47,9 @@ def load_configuration(
     if configuration.server.workers == 0:
         server = msgspec.structs.replace(configuration.server, workers=len(os.sched_getaffinity(0)))
         configuration = msgspec.structs.replace(configuration, server=server)
+    configuration = read_page_files(configuration)
+    if isinstance(configuration, list):
+        return sorted(configuration)
     return move_addresses(configuration, environment)
 
 

@@ -347,3 +347,11 @@ def test_accounts_are_in_the_file_unless_a_database_is_named() -> None:
     assert configuration(MINIMAL).login.database is None
     read = configuration(MINIMAL + "login: {database: 'postgresql://db/people'}\n").login
     assert read.database == Secret("postgresql://db/people")
+
+
+def test_the_pages_are_read_with_the_places_of_what_is_looked_at_later() -> None:
+    text = f"{MINIMAL}pages: {{name: N, language: de, colours: {{accent: '#2C56C4'}}}}\n"
+    pages = configuration(text).pages
+    assert (pages.name, pages.language, pages.accent) == ("N", "de", "#2c56c4")
+    assert pages.place_of_language == (9, 28)
+    assert configuration(f"{MINIMAL}pages: {{logo: l.svg}}\n").pages.logo_file.endswith("/l.svg")

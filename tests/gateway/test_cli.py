@@ -76,6 +76,22 @@ def test_check_names_what_compiling_finds_beside_mistakes_of_form(file: Path) ->
         assert word in line
 
 
+def test_check_names_what_is_wrong_with_a_page_of_ones_own(file: Path) -> None:
+    own = file.parent / "own"
+    own.mkdir()
+    (own / "login.html").write_text("{% extends 'base.html' %}\n\n{{ nobody }}\n")
+    (own / "fr.po").write_text('msgid "%(a)s"\nmsgstr "x"\n')
+    file.write_text(f"{ROUTES}pages: {{folder: own, language: fr}}\n")
+    result = run("check", file)
+    assert result.exit_code == 1
+    catalogue, template = result.stdout.splitlines()
+    assert catalogue.startswith(f"{own}/fr.po:1:1: ")
+    assert template == f"{own}/login.html:3:1: nobody gives 'nobody' to a page"
+    (own / "login.html").write_text("{% extends 'base.html' %}\n")
+    (own / "fr.po").write_text('msgid "Sign in"\nmsgstr "Se connecter"\n')
+    assert run("check", file).exit_code == 0
+
+
 def test_check_runs_the_files_tests(file: Path) -> None:
     file.write_text(f"{ROUTES}tests:\n  - {{request: GET /notes, expect: allow}}\n")
     result = run("check", file)

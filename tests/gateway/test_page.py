@@ -9,6 +9,7 @@ from auth.wording import ENGLISH, built_in
 from config.model import Limits
 from gateway.page import PLAIN, Page, refusal_pages
 from gateway.reading import read_request_head
+from tests.auth.login.conftest import configured
 
 PAGE = Page(403, "You may not see this", "Roles & <rules>", (Link("/a?b=1&c=2", "Go"),), "r-1")
 
@@ -49,7 +50,7 @@ def test_it_is_legible_in_the_dark_and_to_a_screen_reader() -> None:
 def test_it_names_the_site_if_there_is_one() -> None:
     title = "<title>You may not see this{}</title>"
     assert title.format("") in shown()
-    named = refusal_pages("app.example.com").render(PAGE, ENGLISH)[0].decode()
+    named = refusal_pages(configured()).render(PAGE, ENGLISH)[0].decode()
     assert title.format(" \N{EN DASH} app.example.com") in named
 
 

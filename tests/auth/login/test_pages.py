@@ -5,11 +5,15 @@ import re
 from base64 import b64encode
 
 import jinja2
+import msgspec
 import pytest
 
 from auth.login.answers import Link
-from auth.login.pages import NAMES, Pages, moment
+from auth.login.look import Look
+from auth.login.pages import NAMES, Pages, moment, page_problems
 from auth.wording import built_in
+from config.model import PageSettings
+from tests.auth.login.conftest import configured
 from tests.auth.login.page_reader import PageReader
 
 NOW = 1_790_000_000.0
@@ -88,7 +92,7 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
 
 @pytest.fixture(scope="module")
 def pages() -> Pages:
-    return Pages(site="app.example.com")
+    return Pages(Look("app.example.com"))
 
 
 @pytest.fixture(params=SHOWN, ids=str)
@@ -315,3 +319,63 @@ def test_a_time_is_told_to_the_minute_and_for_programs() -> None:
     shown = moment(NOW, NOW)
     assert shown.iso == "2026-09-21T14:13:20Z"
     assert shown.text == "21 Sept 2026, 14:13 UTC"
+
+
+# The operator's own -----------------------------------------------------------------------------
+
+LOGO = "data:image/svg+xml;base64,PHN2Zy8+"
+
+
+def own(**templates: str) -> Look:
+    return Look(
+        "Example Corp", templates={f"{name}.html": text for name, text in templates.items()}
+    )
+
+
+def test_a_logo_is_shown_in_place_of_the_door_and_nothing_else_may_be_loaded() -> None:
+    pages = Pages(Look("Example Corp", logo=LOGO))
+    page = PageReader(pages.render("login", BASE | FORM))
+    assert page.one("img").attributes == {"src": LOGO, "alt": ""}
+    assert not [*page.all("svg")]
+    assert "img-src data:; " in dict(pages.fields)["Content-Security-Policy"]
+
+
+def test_a_template_of_theirs_is_shown_in_place_of_ours() -> None:
+    body = '{% extends "base.html" %}{% block title %}T{% endblock %}{% block content %}<h1>Hi</h1>'
+    pages = Pages(own(logout=body + "{{ signed_in_as }}{% endblock %}"))
+    assert b"<h1>Hi</h1>&lt;b&gt;" in pages.render("logout", BASE | {"signed_in_as": "<b>"})
+    assert b"Use your account" in pages.render("login", BASE | FORM | {"signed_in_as": ""})
+
+
+def test_a_base_of_theirs_is_around_every_page() -> None:
+    base = "<html><main>{% block content %}{% endblock %}</main><footer>Imprint</footer>"
+    for name, values in SHOWN.values():
+        assert b"<footer>Imprint" in Pages(own(base=base)).render(name, BASE | values)
+
+
+def test_a_page_of_theirs_that_cannot_be_shown_is_ours_and_somebody_hears_of_it() -> None:
+    heard: list[str] = []
+    pages = Pages(
+        own(logout="{{ token.nothing.at_all }}"),
+        on_fault=lambda name, error: heard.append(f"{name}: {type(error).__name__}"),
+    )
+    assert b"Sign out?" in pages.render("logout", BASE)
+    assert heard == ["logout: UndefinedError"]
+
+
+def test_what_is_wrong_with_their_files_is_told_with_its_place() -> None:
+    files = (
+        ("fr.po", 'msgid "x"\nmsgstr "%(y)s"\n'),
+        ("login.html", "\n{{ nobody }}"),
+        ("other.css", "p {}"),
+        ("style.css", "p {}\n</style>"),
+    )
+    settings = PageSettings(folder="/etc/own", files=files)
+    problems = page_problems(msgspec.structs.replace(configured(), pages=settings))
+    assert sorted(problem.at("routes.yaml").partition(": ")[0] for problem in problems) == [
+        "/etc/own/fr.po:1:1",
+        "/etc/own/login.html:2:1",
+        "/etc/own/other.css:1:1",
+        "/etc/own/style.css:2:1",
+    ]
+    assert page_problems(configured()) == []
