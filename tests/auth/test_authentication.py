@@ -1,7 +1,5 @@
 """Cookie x token -> caller."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from auth.authentication import (
@@ -12,15 +10,16 @@ from auth.authentication import (
 )
 from auth.decision import Reason
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
-from auth.ports import AuthUnavailable, Ended, OnFound, SessionSummary
+from auth.ports import AuthUnavailable, OnFound
 from auth.session import SessionRecord, digest
+from tests.auth.session_double import NothingWritten
 
 NOW = 1000.0
 ALICE = SessionRecord(v=1, subject="alice", created_at=0, expires_at=2000, roles=("a",))
 OVER = SessionRecord(v=1, subject="alice", created_at=0, expires_at=1000)
 
 
-class Sessions:
+class Sessions(NothingWritten):
     """A store that says what the test wrote down; a fault is raised where one is."""
 
     def __init__(self, **answers: SessionRecord | str | AuthUnavailable) -> None:
@@ -42,24 +41,6 @@ class Sessions:
         if isinstance(found, AuthUnavailable):
             raise found
         return found
-
-    async def create(self, record: SessionRecord) -> str:
-        raise NotImplementedError
-
-    async def end(self, session_digest: str, *, reason: str) -> Ended:
-        raise NotImplementedError
-
-    async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
-        raise NotImplementedError
-
-    async def settle(self) -> Ended:
-        raise NotImplementedError
-
-    async def end_all(self, *, reason: str) -> Ended:
-        raise NotImplementedError
-
-    async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
-        raise NotImplementedError
 
 
 def bearer(subject: str, expires_at: float = 2000) -> Authenticated:

@@ -23,7 +23,7 @@ from auth.session import digest, new_cookie_value, session_key
 from tests.end_to_end.backend import Backend, running_backend, sent_fields
 from tests.end_to_end.running import Gateway, free_port
 from tests.faults.history import Fault, History, Operation, Result, clock
-from tests.faults.relay import BOTH, Direction, Relay
+from tests.relay import BOTH, Direction, Relay
 
 LEASE = 0.3
 WORKERS = 2

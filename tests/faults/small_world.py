@@ -27,7 +27,7 @@ from auth.session import SessionRecord, digest, new_cookie_value, session_key
 from config.model import SessionSettings
 from tests.conftest import Valkey
 from tests.faults.history import Fault, History, Operation, Result, clock
-from tests.faults.relay import BOTH, Direction, Relay
+from tests.relay import BOTH, Direction, Relay
 
 # What is used at all is reported to the store (a touch) in histories that are this short.
 IDLE_TIMEOUT = 10.0
@@ -78,7 +78,7 @@ class World:
 
     async def leased(self) -> None:
         """Wait until every gateway may trust its copies."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             for store in self.stores:
                 while store._reader.clock() >= store._reader.cache.lease_until:
                     await asyncio.sleep(0.002)

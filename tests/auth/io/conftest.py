@@ -37,7 +37,7 @@ async def open_store(valkey: Valkey) -> AsyncIterator[Open]:
 
 async def leased(store: RedisSessionStore) -> None:
     """Wait until the store's lease is live, if it can have one."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         while store._reader.clock() >= store._reader.cache.lease_until:
             connection = store._reader.link.connection
             if connection is not None and not connection.tracking:

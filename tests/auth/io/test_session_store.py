@@ -383,7 +383,7 @@ async def test_a_hook_hears_of_every_ending(open_store: Open, valkey: Valkey) ->
     store, other = await open_store(), await open_store()
     heard: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
     store.on_ended(heard.put_nowait)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         name = digest(await other.create(record()))
         await other.end(name, reason="logout")
         assert await heard.get() == frozenset({name})
@@ -535,7 +535,7 @@ async def test_the_documented_permissions_suffice(open_store: Open, valkey: Valk
 
 async def _until(condition: object) -> None:
     assert callable(condition)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -17,8 +17,8 @@ from auth.revocation import (
     token_ref,
 )
 from tests.auth.io.conftest import SETTINGS, Open, leased
-from tests.auth.io.relay import Relay
 from tests.conftest import Valkey
+from tests.relay import Relay
 
 pytestmark = pytest.mark.wire
 IDP = "https://idp"
@@ -88,11 +88,11 @@ async def test_a_silent_worker_does_not_believe_that_a_bucket_is_clean(
     one = await open_store()
     async with Relay(int(valkey.tcp_url.rpartition(":")[2])) as relay:
         cut_off = await knowing(await open_store(relay.url))
-        relay.from_store.hold()
+        relay.hold(["from_store"], also_new=True)
         ended = await one.revoke_token(IDP, "j1", time.time() + 600)
         assert (ended.acknowledged, ended.of) == (1, 2)
         assert cut_off.peek_revoked(token()) is None
-        relay.from_store.release()
+        relay.release(["from_store"])
         await leased(cut_off)
         assert await cut_off.is_revoked(token()) is True
 

@@ -14,7 +14,7 @@ from auth.assertion import AssertionSigner
 from auth.authentication import Authenticator
 from auth.keys import KeyRing, signing_key
 from auth.login.messages import LoginAnswer, LoginRequest
-from auth.ports import AuthUnavailable, Ended, OnFound, SessionSummary
+from auth.ports import AuthUnavailable, OnFound
 from auth.session import SessionRecord, digest
 from config.model import (
     AccessRule,
@@ -38,6 +38,7 @@ from config.model import (
 from gateway.events import ExchangeFinished
 from gateway.io.server import GatewayServer, ServerState
 from gateway.snapshot import Snapshot, build_snapshot
+from tests.auth.session_double import NothingWritten
 
 DEFAULT_LIMITS = Limits()
 STANDARD = IdentityHeaders(
@@ -90,7 +91,7 @@ def configuration(
     )
 
 
-class Sessions:
+class Sessions(NothingWritten):
     """The port `SessionStore` as far as the data plane asks it; an outage can be made."""
 
     def __init__(self) -> None:
@@ -129,24 +130,6 @@ class Sessions:
         if self.out:
             raise AuthUnavailable("out")
         return self.records.get(session_digest, "session_unknown")
-
-    async def create(self, record: SessionRecord) -> str:
-        raise NotImplementedError
-
-    async def end(self, session_digest: str, *, reason: str) -> Ended:
-        raise NotImplementedError
-
-    async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
-        raise NotImplementedError
-
-    async def settle(self) -> Ended:
-        raise NotImplementedError
-
-    async def end_all(self, *, reason: str) -> Ended:
-        raise NotImplementedError
-
-    async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
-        raise NotImplementedError
 
 
 class EchoLogin:

@@ -76,6 +76,7 @@ class Pair:
         self.pipes: dict[Direction, _Pipe] = {name: _Pipe() for name in BOTH}
         for name, pipe in self.pipes.items():
             pipe.delay = relay.delays[name]
+            pipe.held = name in relay.held
         self.gateway_side = _Side(self, self.pipes["to_store"])
         self.store_side = _Side(self, self.pipes["from_store"])
         self._transports: list[asyncio.Transport] = []
@@ -106,10 +107,12 @@ class Relay:
     """Listens on a port of its own and passes on to the store's *port*, until told otherwise."""
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
         self.port = 0
         self.refuse = False
         self.delays: dict[Direction, float] = dict.fromkeys(BOTH, 0.0)
+        self.held: set[Direction] = set()
+        """Directions in which new connections let nothing through either."""
         self.pairs: set[Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -141,18 +144,27 @@ class Relay:
             for pair in self.pairs:
                 pair.pipes[direction].delay = seconds
 
-    def hold(self, directions: Collection[Direction], pairs: Collection[Pair] = ()) -> None:
+    def hold(
+        self,
+        directions: Collection[Direction],
+        pairs: Collection[Pair] = (),
+        *,
+        also_new: bool = False,
+    ) -> None:
         """Let nothing through on the connections there are now (or on *pairs* alone)."""
+        if also_new:
+            self.held.update(directions)
         for pair in tuple(pairs or self.pairs):
             for direction in directions:
                 pair.pipes[direction].held = True
 
-    def release(self) -> None:
+    def release(self, directions: Collection[Direction] = BOTH) -> None:
         """Deliver what was held."""
+        self.held.difference_update(directions)
         for pair in tuple(self.pairs):
-            for pipe in pair.pipes.values():
-                pipe.held = False
-                pipe.flush()
+            for direction in directions:
+                pair.pipes[direction].held = False
+                pair.pipes[direction].flush()
 
     def cut(self) -> None:
         """Reset every connection."""
@@ -162,6 +174,7 @@ class Relay:
     def heal(self) -> None:
         """End every fault; what was held is lost with its connection, as after a long outage."""
         self.refuse = False
+        self.held.clear()
         self.set_delay(0.0)
         for pair in tuple(self.pairs):
             if any(pipe.held for pipe in pair.pipes.values()):
@@ -184,6 +197,6 @@ class Relay:
             return
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: pair.store_side, "127.0.0.1", self._target)
+            await loop.create_connection(lambda: pair.store_side, "127.0.0.1", self.target)
         except OSError:
             pair.cut()
