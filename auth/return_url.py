@@ -7,6 +7,7 @@ leniently and then compare; it takes a small, plain part of RFC 3986 and refuses
 """
 
 import re
+from urllib.parse import unquote_to_bytes
 
 FALLBACK = "/"
 MAX_LENGTH = 2048
@@ -55,7 +56,7 @@ def safe_return_url(value: str, *, origins: frozenset[str]) -> str:
 
 def _is_plain_path(path: str) -> bool:
     """Whether *path* has one meaning, and that is no sign-in or sign-out."""
-    if _PATH.fullmatch(path) is None or "//" in path:
+    if _PATH.fullmatch(path) is None or "//" in path or not _is_utf8(path):
         return False
     segments = path.lower().split("/")[1:]
     if not _DOTS.isdisjoint(segments):
@@ -64,3 +65,12 @@ def _is_plain_path(path: str) -> bool:
         return True
     last = next((segment for segment in reversed(segments) if segment), "")
     return segments[0] not in _ENTRANCES and last not in _DOORS
+
+
+def _is_utf8(path: str) -> bool:
+    """Whether the encoded bytes are UTF-8: a lenient decoder reads the overlong `%c0%af` as `/`."""
+    try:
+        unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -19,7 +19,7 @@ from auth.decision import Allow
 from auth.identity import Identity
 from config.model import IdentityHeaders, Route
 from gateway.bad_request import BadRequest
-from gateway.fields import CHANGED_IN_REQUEST, FieldRules, Handling, end_to_end
+from gateway.fields import CHANGED_IN_REQUEST, FieldRules, Handling, end_to_end, listed_names
 from gateway.forwarded import Client
 from gateway.head import RequestHead
 from gateway.reading import connection_options
@@ -216,7 +216,11 @@ def response_fields(  # noqa: PLR0913 - keyword-only, each a fact of its own
         return head.written[form]
     parts = [f"HTTP/1.1 {head.status} {head.reason}\r\n"]
     handling = rules.response
-    for name, value in head.fields:
+    fields = head.fields
+    if head.options:  # RFC 9110 7.6.1: what they name is for us, as with a request
+        listed = listed_names(head.options)
+        fields = tuple(field for field in fields if field[0].lower() not in listed)
+    for name, value in fields:
         kind = handling[name]
         if not kind or (kind is _SET_COOKIE and not sets_cookie(value, rules.cookie_names)):
             parts.append(f"{name}: {value}\r\n")

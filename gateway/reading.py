@@ -68,6 +68,11 @@ _SINGLETONS = frozenset(
     "sec-websocket-key sec-websocket-version".split()
 )
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
+# Other spellings of them that CGI, WSGI and PHP fold into the same variable: to such a reader the
+# message has content, to us another request begins there.
+_DISGUISED_FRAMING = frozenset(
+    name.replace("-", separator) for name in _FRAMING for separator in "!#$%&'*+.^_`|~"
+)
 # With one of these, a head says more than its request line and its plain fields do.
 _NOT_PLAIN = _FRAMING | {"expect", "upgrade", "max-forwards"}
 _MOST_REMEMBERED = 4096
@@ -108,6 +113,8 @@ def read_request_head(
         )
     )
     options = connection_options(by_name["connection"]) if "connection" in by_name else frozenset()
+    if not _DISGUISED_FRAMING.isdisjoint(by_name):
+        raise BadRequest(400, "A field that frames the content is misspelt.")
     content_length, chunked = None, False
     if not _FRAMING.isdisjoint(by_name):
         content_length, chunked = _read_framing(by_name, minor, limits)

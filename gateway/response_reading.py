@@ -58,6 +58,8 @@ class ResponseHead(msgspec.Struct, frozen=True, dict=True):
     bodiless: bool = False
     """Whether there is no body whatever the fields say: HEAD, 1xx, 204, 304."""
     has_date: bool = False
+    options: frozenset[str] = frozenset()
+    """What Connection names, in lower case."""
 
     @property
     def interim(self) -> bool:
@@ -157,6 +159,7 @@ def read_response_head(
         upgrade,
         bodiless,
         "date" in deciding,
+        options,
     )
 
 

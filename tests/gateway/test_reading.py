@@ -283,8 +283,12 @@ FRAMINGS: dict[str, tuple[int | None, bool] | int] = {
     "Transfer-Encoding: chunked;q=1": 400,
     "Transfer-Encoding: \x0bchunked": 400,
     "Transfer-Encoding: ch\xfcnked": 400,
-    "Transfer_Encoding: chunked": (None, False),
-    "Transfer.Encoding: chunked\r\nContent-Length: 3": (3, False),
+    "Transfer_Encoding: chunked": 400,
+    "Transfer.Encoding: chunked\r\nContent-Length: 3": 400,
+    "content_length: 5": 400,
+    "Content~Length: 0\r\nContent-Length: 3": 400,
+    "Contentlength: 5": (None, False),
+    "X-Content_Length: 5\r\nContent-Length: 3": (3, False),
 }
 
 

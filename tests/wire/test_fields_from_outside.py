@@ -1,10 +1,7 @@
 """The corpus of fields against a running gateway, and every spelling of a name that is ours."""
 
-import base64
 import itertools
-import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -14,11 +11,11 @@ import pytest_asyncio
 from tests.gateway.io.harness import Message, upstream
 from tests.wire.outside import Outside, outside
 from tests.wire.strict_upstream import StrictUpstream
+from tests.wire.vectors import given, own
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
 
-CORPUS = Path(__file__).parents[1] / "corpora" / "headers.jsonl"
-CASES = [json.loads(line) for line in CORPUS.read_text().splitlines()]
+GIVEN, OWN = given("headers"), own("headers")
 SUBJECT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 HOSTILE = "alice\r\nX-Auth-Groups: admin\n\tx"
 ROUTES = """\
@@ -83,11 +80,11 @@ def check_ours(fields: list[tuple[str, str]]) -> None:
     assert values["host"] == values["x-forwarded-host"] == "app.example.com"
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+@pytest.mark.parametrize("case", GIVEN + OWN, ids=lambda case: case["name"])
 async def test_a_field_arrives_or_does_not_as_the_vector_says(
     bench: Bench, case: dict[str, Any]
 ) -> None:
-    lines = [base64.b64decode(line) for line in case["lines_b64"]]
+    lines = [line.encode("latin-1") for line in case["lines"]]
     must = case["must"]
     if must == "absent":
         answer, fields = await ask(bench, lines, path=b"/open", cookie="")

@@ -2,11 +2,9 @@
 
 import asyncio
 import base64
-import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,11 +21,11 @@ from tests.gateway.io.harness import (
 )
 from tests.wire.outside import Outside, outside
 from tests.wire.strict_upstream import StrictUpstream
+from tests.wire.vectors import given, own
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
 
-CORPUS = Path(__file__).parents[1] / "corpora" / "smuggling.jsonl"
-CASES = [json.loads(line) for line in CORPUS.read_text().splitlines()]
+GIVEN, OWN = given("smuggling"), own("smuggling")
 APP = Route("app", Match("/*", hosts=("app.example.com",)), "app", PUBLIC)
 CLEAN = b"GET /clean HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"
 REFUSALS = {400, 404, 405, 408, 411, 413, 414, 417, 421, 431, 501, 505}
@@ -116,10 +114,24 @@ def allowed(case: dict[str, Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("cut", [whole, byte_wise, split_at_lines])
-@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+@pytest.mark.parametrize("case", GIVEN, ids=[case["name"] for case in GIVEN])
 async def test_a_vector_is_refused_or_means_one_thing(
     bench: Bench, case: dict[str, Any], cut: Callable[[bytes], list[bytes]]
 ) -> None:
+    await check(bench, case, cut)
+
+
+@pytest.mark.parametrize("bench", ["as a process"], indirect=True)
+@pytest.mark.parametrize("case", OWN, ids=[case["name"] for case in OWN])
+async def test_a_vector_of_ours_is_refused_or_means_one_thing(
+    bench: Bench, case: dict[str, Any]
+) -> None:
+    for cut in (whole, byte_wise):
+        await check(bench, case, cut)
+
+
+async def check(bench: Bench, case: dict[str, Any], cut: Callable[[bytes], list[bytes]]) -> None:
+    """Send *case* in pieces as *cut* makes them; check the answer and what the upstream saw."""
     bench.upstream.complete.clear()
     bench.upstream.begun.clear()
     bench.upstream.faults.clear()
