@@ -69,13 +69,47 @@ def check_id_token(
         RefusedToken: it is not the answer to our request.
     """
     _check_parties(claims, expected.issuer, expected.client_id)
-    if "events" in claims:
-        raise RefusedToken("it is a security event, a logout token perhaps")
     nonce = claims.get("nonce")
     if not isinstance(nonce, str) or not hmac.compare_digest(
         nonce.encode("utf-8", "surrogatepass"), expected.nonce.encode()
     ):
         raise RefusedToken("its nonce is not the one we sent")
+    _check_form(claims, now, algorithm=algorithm, access_token=access_token)
+    _check_strength(claims, expected, now)
+
+
+def check_refreshed_token(  # noqa: PLR0913 - keyword-only
+    claims: Mapping[str, Any],
+    before: Mapping[str, Any],
+    *,
+    issuer: str,
+    client_id: str,
+    now: float,
+    algorithm: str,
+    access_token: str,
+) -> None:
+    """Check the claims of an ID token that came with a refresh (OIDC Core section 12.2).
+
+    *before*: those of the one in whose place it comes; the rest as in `check_id_token`.
+
+    Raises:
+        RefusedToken: it is no good, or about another person or sign-in.
+    """
+    _check_parties(claims, issuer, client_id)
+    if claims.get("sub") != before.get("sub"):
+        raise RefusedToken("it is about somebody else than the one before")
+    for name in ("auth_time", "nonce"):
+        if name in claims and name in before and claims[name] != before[name]:
+            raise RefusedToken(f"its {name} is of another sign-in")
+    _check_form(claims, now, algorithm=algorithm, access_token=access_token)
+
+
+def _check_form(
+    claims: Mapping[str, Any], now: float, *, algorithm: str, access_token: str
+) -> None:
+    """Check what every ID token must be like."""
+    if "events" in claims:
+        raise RefusedToken("it is a security event, a logout token perhaps")
     if not is_fit_text(claims.get("sub")):
         raise RefusedToken("its sub is not a text of 1 to 256 printable characters")
     if "sid" in claims and not is_fit_text(claims["sid"]):
@@ -83,7 +117,6 @@ def check_id_token(
     if "auth_time" in claims and numeric_date(claims["auth_time"]) is None:
         raise RefusedToken("its auth_time is not a time")
     _check_times(claims, now, longest=LONGEST_LIFETIME)
-    _check_strength(claims, expected, now)
     if "at_hash" in claims and claims["at_hash"] != _left_half(access_token, algorithm):
         raise RefusedToken("its at_hash is not of the access token that came with it")
 

@@ -35,6 +35,8 @@ class Identity(msgspec.Struct, frozen=True):
     expires_at: float = 0.0
     """Epoch seconds after which this identity is nobody's any more."""
     claims: Mapping[str, object] = {}
+    refresh_at: float = 0.0
+    """Epoch seconds from which on its provider is to be asked again; 0: never."""
 
 
 class Authenticated(msgspec.Struct, frozen=True):

@@ -50,6 +50,9 @@ class SessionSummary(msgspec.Struct, frozen=True):
     """Epoch seconds at which it ends if it is not used."""
 
 
+Change = Callable[[SessionRecord], SessionRecord]
+"""Makes another record of one, with the same subject and times; may be called more than once."""
+
 OnFound = Callable[[SessionRecord | str | None], None]
 """Gets what `SessionStore.find` would return, or None: only `find` can tell. Must not raise."""
 
@@ -82,6 +85,17 @@ class SessionStore(Protocol):
 
     async def create(self, record: SessionRecord) -> str:
         """Store a new session under a new random id and return the cookie value."""
+        ...
+
+    async def update(self, digest: str, change: Change) -> bool:
+        """Put what *change* makes of the session's record in its place.
+
+        Only for a session that is alive at that moment: never brings one back, never makes one
+        live longer, and overwrites nobody's change that *change* has not seen.
+
+        Returns:
+            Whether it was alive.
+        """
         ...
 
     async def end(self, digest: str, *, reason: str) -> Ended:

@@ -29,6 +29,8 @@ class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     amr: tuple[str, ...] = ()
     acr: str = ""
     claims: Mapping[str, object] = {}
+    refresh_at: float = 0
+    """From when on its use is a reason to ask its provider for news of it; 0: never."""
 
 
 class MalformedRecord(ValueError):
@@ -95,4 +97,5 @@ def identity_of(record: SessionRecord, session_digest: str) -> Identity:
         session_digest=session_digest,
         expires_at=record.expires_at,
         claims=record.claims,
+        refresh_at=record.refresh_at,
     )

@@ -38,7 +38,8 @@ def modules() -> list[str]:
 SERVICE = {
     f"auth/login/{name}.py"
     for name in (
-        *("accounts", "assembly", "back_channel", "passwords", "provider_sign_in"),
+        *("accounts", "assembly", "back_channel", "passwords", "provider_refresh"),
+        "provider_sign_in",
         *("provider_sign_out", "service", "sign_in", "throttle"),
     )
 }

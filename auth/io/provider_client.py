@@ -1,8 +1,8 @@
 """Talking to an OpenID provider: its metadata and keys, and the token and userinfo endpoints.
 
 Metadata is kept for a while and used on while the provider cannot be reached; nobody waits for it
-twice at the same time. A provider is only asked when somebody signs in or out, never on the path of
-an ordinary request: when it is down, those who are signed in do not notice.
+twice at the same time. A provider is only asked when somebody signs in or out, or beside an
+ordinary request, never on its path: when it is down, those who are signed in do not notice.
 """
 
 import asyncio
@@ -34,24 +34,48 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
 _FRESH_FOR = 300.0
 """Seconds until metadata is asked for again."""
 _STALE_FOR = 86_400.0
+_NOT_NOW = frozenset((429, 503))
+"""Statuses that say that nothing was done (RFC 9110 section 15.6.4, RFC 6585 section 4)."""
 _ASK_AGAIN = 2.0
 """Seconds between two attempts at a provider that does not answer."""
 
 
+_PATIENCE = aiohttp.ClientTimeout(total=60.0, connect=3.0)
+"""For a refresh, for which nobody waits: giving up on it would lose the refresh token."""
+_LIFETIME = 3600.0
+"""Seconds that an access token lives whose provider does not say (RFC 6749 section 5.1)."""
+
+
 class ProviderUnavailable(Exception):
-    """The provider does not answer, or not sensibly; the text is fit for a log."""
+    """The provider does not answer, or not sensibly; the text is fit for a log.
+
+    `unheard`: it is certain that it has not done what was asked.
+    """
+
+    def __init__(self, message: str, *, unheard: bool = False) -> None:
+        super().__init__(message)
+        self.unheard = unheard
 
 
 class ProviderRefused(Exception):
-    """The provider answered, and will not have it; the text is fit for a log."""
+    """The provider answered, and will not have it; the text is fit for a log.
+
+    `error` is its code (RFC 6749 section 5.2), if it has one.
+    """
+
+    def __init__(self, message: str, *, error: str = "") -> None:
+        super().__init__(message)
+        self.error = error
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """What the token endpoint gave for a code. Secret, all of it."""
+    """What the token endpoint gave. Secret, all of it; what it did not give is empty."""
 
     id_token: str
     access_token: str
     refresh_token: str = ""
+    lifetime: float = _LIFETIME
+    """Seconds that the access token lives."""
 
     def __repr__(self) -> str:
         return "Tokens(…)"
@@ -84,16 +108,19 @@ class ProviderHttp:
         *,
         form: Mapping[str, str] | None = None,
         authorization: str = "",
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,  # noqa: ASYNC109 - aiohttp's own
     ) -> tuple[int, bytes]:
         """Return status and content of the answer; raise `ProviderUnavailable`."""
         fields = {"Authorization": authorization} if authorization else {}
         try:
             async with self._open().request(
-                method, url, data=form, headers=fields, allow_redirects=False
+                method, url, data=form, headers=fields, allow_redirects=False, timeout=timeout
             ) as response:
                 return response.status, await read_bounded(response, url, largest=LARGEST_ANSWER)
         except LoadError as error:
             raise ProviderUnavailable(str(error)) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ProviderUnavailable(f"{url} cannot be reached", unheard=True) from error
         except TimeoutError as error:
             raise ProviderUnavailable(f"{url} did not answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -143,12 +170,13 @@ class ProviderClient:
         Raises:
             ProviderUnavailable: it cannot be asked, and nothing of it is known from before.
         """
-        if self._is_due():
+        # Whoever comes while nothing is known yet waits for who is asking already.
+        if self._is_due() or self._metadata is None:
             async with self._asking:
                 if self._is_due():  # somebody who waited before us has not asked
                     await self._ask()
         if self._metadata is None or self._clock() - self._known_at > _STALE_FOR:
-            raise ProviderUnavailable(self._trouble)
+            raise ProviderUnavailable(self._trouble, unheard=True)
         return self._metadata
 
     async def exchange(self, code: str, begun: BegunSignIn) -> Tokens:
@@ -157,26 +185,51 @@ class ProviderClient:
         Raises:
             ProviderUnavailable, ProviderRefused
         """
-        metadata = await self.metadata()
         form = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": begun.redirect_uri,
             "code_verifier": begun.verifier,
         }
+        tokens = await self._ask_for_tokens(form, _TIMEOUT)
+        if not tokens.id_token:
+            raise ProviderRefused("the token endpoint gave no ID token")
+        return tokens
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """Give *refresh_token*, which may be good for one use, for new tokens (RFC 6749 section 6).
+
+        Takes as long as a slow provider needs: up to a minute.
+
+        Raises:
+            ProviderUnavailable: if `unheard` it may be used again; else nobody can tell.
+            ProviderRefused: `error` says whether it is the token that is no good.
+        """
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return await self._ask_for_tokens(form, _PATIENCE)
+
+    async def _ask_for_tokens(
+        self, form: dict[str, str], patience: aiohttp.ClientTimeout
+    ) -> Tokens:
+        metadata = await self.metadata()
         status, content = await self._http.send(
             "POST", metadata.token_endpoint, form=self._proven(form, metadata),
-            authorization=self._authorization(metadata),
+            authorization=self._authorization(metadata), timeout=patience,
         )  # fmt: skip
+        if status in _NOT_NOW:
+            raise ProviderUnavailable(
+                f"the token endpoint answered with status {status}", unheard=True
+            )
         members = _members(content, "the token endpoint")
         if status != 200:
             raise _refusal("the token endpoint", status, members)
-        tokens = [members.get(name, "") for name in ("id_token", "access_token", "refresh_token")]
-        if not all(isinstance(token, str) for token in tokens) or not all(tokens[:2]):
-            raise ProviderRefused("the token endpoint gave no ID token or no access token")
+        names = ("id_token", "access_token", "refresh_token")
+        texts = {name: members.get(name, "") for name in names}
+        if not all(isinstance(each, str) for each in texts.values()) or not texts["access_token"]:
+            raise ProviderRefused("the token endpoint gave no access token")
         if str(members.get("token_type", "")).lower() != "bearer":
             raise ProviderRefused("the token endpoint gave a token that is not a bearer token")
-        return Tokens(*tokens)
+        return Tokens(**texts, lifetime=_lifetime(members.get("expires_in")))
 
     async def userinfo(self, access_token: str, sub: str) -> Mapping[str, Any]:
         """Return the claims of the userinfo endpoint about *sub*; empty if there is none.
@@ -310,4 +363,15 @@ def _refusal(where: str, status: int, members: Mapping[str, Any]) -> Exception:
     error = members.get("error")
     known = isinstance(error, str) and error.isascii() and error.isprintable()
     text = f"{where} answered with status {status}, error {str(error)[:100] if known else '?'}"
-    return ProviderUnavailable(text) if status >= 500 else ProviderRefused(text)
+    if status >= 500:
+        return ProviderUnavailable(text)
+    return ProviderRefused(text, error=str(error) if known else "")
+
+
+def _lifetime(given: object) -> float:
+    """Return how long a token lives that expires in *given* seconds; some send them as text."""
+    if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 10:
+        given = int(given)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 10**9:
+        return _LIFETIME
+    return float(given)

@@ -6,9 +6,16 @@ session, then notes it under both names, and looks whether an ending has been wr
 asked the provider; only then does the browser get its cookie. An ending first writes that mark and
 then reads what is noted. Whichever comes second sees the other: no session slips through.
 
+A refresh token may be good for one use, and a second one costs the person the session at the
+provider (RFC 9700 section 4.14.2). So it is only used under a claim, of which the store gives out
+one: the claim goes when new tokens are put in the old ones' place, or when it is certain that the
+provider never got to see it. Whoever dies in between leaves the claim behind, and that token is
+never used again.
+
 Names in keys are hashes with lengths before their parts: no two can be made to meet.
 """
 
+import secrets
 from typing import Any
 
 import msgspec
@@ -25,6 +32,7 @@ SIGN_IN_SECONDS = 600
 _MARK_SECONDS = 3600
 """How long an ending is remembered: longer than any sign-in that it could meet."""
 _MARGIN = 60
+_COMMITTED_MS = 60_000
 _DONE = b"done"
 
 _NOTE = """
@@ -41,6 +49,46 @@ _MARK = """
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
+
+
+_CLAIM = """
+-- KEYS: tokens, claim. ARGV: claim. Returns the tokens, or the claim that is in the way.
+local sealed = redis.call('GET', KEYS[1])
+if not sealed then return {false, false} end
+local claim = redis.call('GET', KEYS[2])
+if claim and claim ~= ARGV[1] then return {false, claim} end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', math.max(redis.call('PTTL', KEYS[1]), 1000))
+return {sealed, false}
+"""
+_COMMIT = """
+-- KEYS: tokens, claim. ARGV: claim, new tokens, ms to go on with the claim.
+-- Returns 0 if nobody wants them any more.
+if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+_RELEASE = """
+-- KEYS: tokens, claim. ARGV: claim.
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+return 1
+"""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The right to use a session's refresh token, once; nobody else gets it while it is there."""
+
+    name: str
+    """Of the session."""
+    mark: str
+    sealed: bytes
+    """The tokens."""
+
+
+class ClaimedBefore(msgspec.Struct, frozen=True):
+    """Somebody else claimed the refresh token at *since* (epoch seconds), and is not done."""
+
+    since: float
 
 
 class ProviderSession(msgspec.Struct, frozen=True):
@@ -126,6 +174,35 @@ class ProviderRecords:
         value = await self._call("GETDEL", _tokens_key(digest))
         return value if isinstance(value, bytes) else None
 
+    async def read_tokens(self, digest: str) -> bytes | None:
+        """Return the sealed tokens of the session."""
+        value = await self._call("GET", _tokens_key(digest))
+        return value if isinstance(value, bytes) else None
+
+    async def claim_tokens(self, digest: str, now: float) -> Claim | ClaimedBefore | None:
+        """Claim the refresh token of the session *digest*; None: it has no tokens.
+
+        A claim that is neither committed nor released stays: whoever made it may have used the
+        token, and died of it. *now* is in epoch seconds.
+        """
+        mark = f"{now:.3f} {secrets.token_hex(8)}"
+        sealed, before = await self._call("EVAL", _CLAIM, 2, *_token_keys(digest), mark)
+        if before is not None:
+            return ClaimedBefore(float(before.partition(b" ")[0]))
+        return Claim(digest, mark, sealed) if sealed is not None else None
+
+    async def commit_tokens(self, claim: Claim, sealed: bytes) -> bool:
+        """Put new tokens in place of those of *claim*; False: the session has ended meanwhile.
+
+        They are claimed for a minute more, or until the claim is released.
+        """
+        facts = (claim.mark, sealed, _COMMITTED_MS)
+        return bool(await self._call("EVAL", _COMMIT, 2, *_token_keys(claim.name), *facts))
+
+    async def release_tokens(self, claim: Claim) -> None:
+        """Give up *claim*: new tokens are there, or the old one has certainly not been used."""
+        await self._call("EVAL", _RELEASE, 2, *_token_keys(claim.name), claim.mark)
+
     async def _call(self, *command: Any) -> Any:
         try:
             return await self._commands.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -147,6 +224,10 @@ def _session_keys(name: str) -> tuple[str, str]:
 
 def _logout_key(issuer: str, jti: str) -> str:
     return f"doorward:logout-token:{_name(issuer, 'jti', jti)}"
+
+
+def _token_keys(session_digest: str) -> tuple[str, str]:
+    return _tokens_key(session_digest), f"doorward:provider-refresh:{{{session_digest}}}"
 
 
 def _tokens_key(session_digest: str) -> str:

@@ -126,6 +126,17 @@ redis.call('PEXPIRE', KEYS[1], string.format('%.0f', idle))
 return idle
 """
 
+UPDATE = """
+-- KEYS: record, tombstone. ARGV: value that was read, value. 0: it is gone, 2: it has changed.
+-- Lives as long as before; never brings back.
+local value = redis.call('GET', KEYS[1])
+if not value or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if value == ARGV[2] then return 1 end
+if value ~= ARGV[1] then return 2 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1
+"""
+
 MARK = """
 -- KEYS: bucket. ARGV: ms for which something in it is revoked. Never shortens what stands there.
 local left = redis.call('PTTL', KEYS[1])

@@ -25,8 +25,8 @@ from auth.io.link import Link
 from auth.io.locating import close_client, command_client, open_primary
 from auth.io.reader import Newcomer, OnEnded, Reader
 from auth.io.records import Stored, read_records, records_of, scan_digests
-from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH
-from auth.ports import AuthUnavailable, Ended, SessionSummary
+from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH, UPDATE
+from auth.ports import AuthUnavailable, Change, Ended, SessionSummary
 from auth.revocation import (
     ALL_SESSIONS,
     ENDED_CHANNEL,
@@ -47,7 +47,15 @@ from auth.revocation import (
     revoked_key,
     token_name,
 )
-from auth.session import SessionRecord, digest, encode_record, new_cookie_value, session_key
+from auth.session import (
+    MalformedRecord,
+    SessionRecord,
+    digest,
+    encode_record,
+    new_cookie_value,
+    parse_record,
+    session_key,
+)
 from config.model import SessionSettings
 
 # A logout for a session nobody knows leaves a tombstone for so long only: it costs the caller
@@ -60,6 +68,8 @@ _MARK_LONGER = 60_000
 # Where an ending is told of, in the step that ends.
 _TOLD = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
 _BEATS_PER_LEASE = 5
+_MOST_CHANGES = 5
+"""Times that a change is made again because somebody else has made one."""
 _PAGE = 500
 
 
@@ -257,6 +267,25 @@ class RedisSessionStore:
             if parse_epoch(value).covers_session(record.created_at, name):
                 raise AuthUnavailable("all sessions were ended during this sign-in: sign in again")
         return cookie
+
+    async def update(self, digest: str, change: Change) -> bool:
+        """Put what *change* makes of the record in its place; see `SessionStore.update`."""
+        keys = (session_key(digest), ended_key(digest))
+        for _ in range(_MOST_CHANGES):
+            (value,) = await self._call_all([("GET", keys[0])])
+            if not isinstance(value, bytes):
+                return False
+            try:
+                record = parse_record(value)
+            except MalformedRecord:
+                return False
+            changed = change(record)
+            assert changed.subject == record.subject, "another subject is another session"
+            command = ("EVAL", UPDATE, 2, *keys, value, encode_record(changed))
+            (done,) = await self._call_all([command])
+            if done != 2:
+                return bool(done)
+        raise AuthUnavailable("a session's record is being changed all the time")
 
     async def end(self, digest: str, *, reason: str) -> Ended:
         """End one session, everywhere."""

@@ -11,6 +11,7 @@ from auth.io.database import DatabaseUnavailable, open_database
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.login.accounts import AccountError, Accounts
+from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
 from auth.login.throttle import StoreThrottle
 from auth.ports import AuthUnavailable, SessionStore
@@ -43,7 +44,7 @@ async def open_login_service(
         accounts,
         secret,
         throttle=StoreThrottle(commands),
-        at_providers=AtProviders(Providers(), ProviderRecords(commands)),
+        at_providers=AtProviders(Providers(), ProviderRecords(commands), RefreshesUnderWay()),
     )
 
 

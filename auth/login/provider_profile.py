@@ -36,6 +36,20 @@ def merged_claims(id_token: Mapping[str, Any], userinfo: Mapping[str, Any]) -> d
     return about_person | dict(id_token)
 
 
+def refreshed_claims(
+    before: Mapping[str, Any], signed: Mapping[str, Any], userinfo: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the claims after a refresh that brought *signed* (perhaps none) and *userinfo*.
+
+    What was said about the sign-in itself stays as it was, unless it is said anew. A new ID token
+    takes the place of the old one's claims: a role that it does not name any more is gone.
+    """
+    if not signed:
+        return dict(before) | merged_claims({}, userinfo)
+    kept = {name: each for name, each in before.items() if name in _SIGNED_ONLY}
+    return kept | merged_claims(signed, userinfo)
+
+
 def default_claims(issuer: str) -> dict[str, str]:
     """Return which claims fill which part, where that differs from the names of OpenID Connect."""
     parts = urlsplit(issuer)

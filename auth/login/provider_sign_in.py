@@ -34,13 +34,12 @@ from auth.login.provider import (
     read_callback,
 )
 from auth.login.provider_profile import UnfitProfile, merged_claims, record_of
-from auth.login.provider_sign_out import TOKENS_PURPOSE, KeptTokens
+from auth.login.provider_tokens import kept_tokens, seal_tokens
 from auth.login.sign_out import live_session
 from auth.login.throttle import Throttle
 from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.return_url import safe_return_url
-from auth.sealing import seal
 from auth.session import SessionRecord, digest
 from config.model import Configuration, Provider
 
@@ -306,11 +305,19 @@ class ProviderSignIn:
         for old in {presented, begun.replaces} - {""}:
             await self._store.end(old, reason="signed_in_again")
         live_for = self._session.absolute_timeout
+        kept = kept_tokens(
+            provider.id,
+            id_token=tokens.id_token,
+            is_signed=True,
+            access_token=tokens.access_token,
+            refresh_token=tokens.refresh_token,
+            lifetime=tokens.lifetime,
+            now=self._clock(),
+        )
+        record = msgspec.structs.replace(record, refresh_at=kept.refresh_at)
         cookie = await self._store.create(record)
         name = digest(cookie)
-        kept = msgspec.json.encode(KeptTokens(provider.id, tokens.id_token))
-        sealed = seal(cookie, kept, purpose=TOKENS_PURPOSE)
-        await self._records.keep_tokens(name, sealed, live_for)
+        await self._records.keep_tokens(name, seal_tokens(cookie, kept), live_for)
         claims = record.claims
         session = ProviderSession(provider.issuer, str(claims["sub"]), str(claims.get("sid", "")))
         if not await self._records.note_session(

@@ -2,30 +2,20 @@
 
 import logging
 
-import msgspec
-
 from auth.io.provider_client import Providers, ProviderUnavailable
 from auth.io.provider_records import ProviderRecords
 from auth.login.answers import LOGOUT_PATH
 from auth.login.provider import with_query
+from auth.login.provider_tokens import open_tokens
 from auth.login.sign_out import Onward
 from auth.login.visit import Visit
 from auth.ports import AuthUnavailable
-from auth.sealing import unseal
 from config.model import Configuration
 
 _log = logging.getLogger(__name__)
 
-TOKENS_PURPOSE = "provider tokens"
 _LONGEST_HINT = 4096
 """Characters of an ID token that still fit in a URL."""
-
-
-class KeptTokens(msgspec.Struct, frozen=True):
-    """What is kept of a sign-in, sealed for its session."""
-
-    provider: str
-    id_token: str
 
 
 class ProviderSignOut:
@@ -55,10 +45,9 @@ class ProviderSignOut:
     async def _find_onward(self, visit: Visit) -> Onward | None:
         sealed = await self._records.take_tokens(visit.session_digest)
         cookie = visit.request.cookies.get(self._cookie_name, "")
-        opened = unseal(cookie, sealed, purpose=TOKENS_PURPOSE) if sealed else None
-        if opened is None:
+        kept = open_tokens(cookie, sealed)
+        if kept is None:
             return None
-        kept = msgspec.json.decode(opened, type=KeptTokens)
         provider = self._providers.get(kept.provider)
         if provider is None or not provider.end_session:
             return None

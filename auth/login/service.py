@@ -14,6 +14,7 @@ from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_sessions import OwnSessions
 from auth.login.provenance import FormTokens
 from auth.login.provider import callback_path
+from auth.login.provider_refresh import ProviderRefresh, RefreshesUnderWay
 from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.provider_sign_out import ProviderSignOut
 from auth.login.sign_in import SignIn
@@ -25,6 +26,8 @@ from config.model import Configuration
 
 _log = logging.getLogger(__name__)
 
+_LAST_REFRESHES = 2.0
+"""Seconds that providers get for what they are doing when the service ends."""
 BACK_CHANNEL_PATH = "/.doorward/backchannel-logout"
 
 _NO_PAGE = Problem(404, "no_route", "There is nothing here", "Nothing has this address.")
@@ -39,6 +42,7 @@ class AtProviders(NamedTuple):
 
     clients: Providers
     records: ProviderRecords
+    refreshes: RefreshesUnderWay
 
 
 class LoginService:
@@ -70,6 +74,7 @@ class LoginService:
         self._at_providers = at_providers
         self._answers = answers = Answers(settings, on_fault=_note_fault)
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
+        self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
         sign_in = SignIn(
@@ -94,7 +99,15 @@ class LoginService:
     ) -> tuple[ProviderSignIn | None, FindOnward | None]:
         if self._at_providers is None or not settings.login.providers:
             return None, None
-        clients, records = self._at_providers
+        clients, records, refreshes = self._at_providers
+        self._refresh = ProviderRefresh(
+            settings,
+            store=self._store,
+            providers=clients,
+            records=records,
+            clock=self._clock,
+            under_way=refreshes,
+        )
         sign_in = ProviderSignIn(
             settings,
             self._answers,
@@ -134,8 +147,14 @@ class LoginService:
     async def close(self) -> None:
         """Let go of accounts and providers; for the last of the services that share them."""
         if self._at_providers is not None:
+            await self._at_providers.refreshes.settle(_LAST_REFRESHES)
             await self._at_providers.clients.close()
         self.accounts.close()
+
+    def refresh(self, cookie: str) -> None:
+        """Have the session of *cookie*, for which that is due, brought up to date; do not wait."""
+        if self._refresh is not None:
+            self._refresh.begin(cookie)
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         """Answer *request*.

@@ -6,6 +6,7 @@ forgets neither tokens seen before nor assertions already signed.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from auth.io.token_verifier import JwtVerifier
 from auth.login.assembly import open_login_service
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.service import LoginService
+from auth.ports import AuthUnavailable
 from auth.revocable_tokens import RevocableTokens
 from config.model import Configuration
 from gateway.io.generation import ServerState
@@ -72,12 +74,27 @@ class LateLogin:
         self._desk = desk
         self._configuration = configuration
         self._service: LoginService | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         """Answer *request*; raise `AuthUnavailable` when the store cannot be asked."""
         if self._service is None:
             self._service = await self._desk.service(self._configuration)
         return await self._service.handle(request)
+
+    def refresh(self, cookie: str) -> None:
+        """Have the session of *cookie* brought up to date, beside the request.
+
+        The first time, all this does is to open the service: the session's next request will do.
+        """
+        if self._service is not None:
+            self._service.refresh(cookie)
+        elif self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        with contextlib.suppress(AuthUnavailable):
+            self._service = await self._desk.service(self._configuration)
 
 
 class Assembly:

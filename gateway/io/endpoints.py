@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import StreamReader
 
 from auth.authentication import find_credentials
+from auth.cookies import session_cookie
 from auth.decision import Allow, Challenge, Deny, Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.login.messages import LoginRequest
@@ -120,6 +121,7 @@ class Endpoints:
                 else None,
                 pages=exchange.generation.snapshot.pages,
             )
+        refresh_if_due(exchange, caller.identity)
         return Answer(200, (_JSON, *_PERSONAL), msgspec.json.encode(_portrait(caller.identity)))
 
     async def _jwks(self, exchange: Exchange, _: StreamReader) -> Answer:
@@ -218,6 +220,18 @@ def _note(exchange: Exchange, outcome: Outcome) -> None:
     if identity is not None:
         event.subject, event.tenant = identity.subject, identity.tenant
         event.auth = identity.method
+        refresh_if_due(exchange, identity)
+
+
+def refresh_if_due(exchange: Exchange, identity: Identity) -> None:
+    """Have the session that *exchange* came with brought up to date, beside it, if that is due."""
+    if not 0 < identity.refresh_at <= exchange.event.started_at:
+        return
+    state = exchange.generation.state
+    name = state.snapshot.configuration.session.cookie_name
+    cookie = session_cookie(exchange.head.by_name.get("cookie", ()), name)
+    if isinstance(cookie, str):
+        state.login.refresh(cookie)
 
 
 # Parts of requests and answers ------------------------------------------------------------------

@@ -37,6 +37,10 @@ class Login(Protocol):
         """Answer *request*; raise `AuthUnavailable` when the store cannot be asked."""
         ...
 
+    def refresh(self, cookie: str) -> None:
+        """Have the session of *cookie* brought up to date, beside the request. Never raises."""
+        ...
+
 
 class AskingAuthenticator(Authenticator, Protocol):
     """What is asked about callers; `auth.authentication.Authenticator` is the one in use."""

@@ -36,7 +36,7 @@ from gateway.forwarded import (
 from gateway.forwarding import plan
 from gateway.head import RequestHead
 from gateway.io.answering import CONTINUE
-from gateway.io.endpoints import ENDS_SESSIONS, Endpoints
+from gateway.io.endpoints import ENDS_SESSIONS, Endpoints, refresh_if_due
 from gateway.io.exchange import REPEATABLE, Exchange
 from gateway.io.generation import Generation
 from gateway.io.ids import Ids
@@ -347,6 +347,8 @@ class Serving:
             event.route, event.upstream = route.id, route.upstream
         if type(verdict) is Allow:
             event.decision, event.reason = verdict.outcome, verdict.reason
+            if identity is not None and identity.refresh_at:
+                refresh_if_due(exchange, identity)
             exchange.permit = verdict
             exchange.matched = matched
             exchange.pool = exchange.generation.pools[event.upstream]

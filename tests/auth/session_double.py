@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from auth.ports import Ended, SessionSummary
+from auth.ports import Change, Ended, SessionSummary
 from auth.session import SessionRecord
 
 
@@ -16,6 +16,9 @@ class NothingWritten:
         raise NotImplementedError
 
     async def end_subject(self, subject: str, *, reason: str, keep: str = "") -> Ended:
+        raise NotImplementedError
+
+    async def update(self, digest: str, change: Change) -> bool:
         raise NotImplementedError
 
     async def settle(self) -> Ended:

@@ -1,11 +1,14 @@
 """What every `SessionStore` promises, as tests. Subclass it and give it a `store` fixture."""
 
+import asyncio
 import time
 
+import msgspec
 import pytest
 
 from auth.decision import Reason
 from auth.io.session_store import RedisSessionStore
+from auth.ports import Change
 from auth.session import SessionRecord, digest
 
 
@@ -48,6 +51,41 @@ class SessionStoreContract:
         name = digest(await store.create(record()))
         assert (await store.end(name, reason="logout")).ended == 1
         assert (await store.end(name, reason="logout")).ended == 0
+
+    async def test_a_change_is_seen_and_leaves_the_time_it_has(
+        self, store: RedisSessionStore
+    ) -> None:
+        name = digest(await store.create(record(roles=("editor",))))
+        before = await store.find(name)
+        changed = msgspec.structs.replace(record(), roles=("reader",))
+        assert await store.update(name, lambda old: msgspec.structs.replace(old, roles=("reader",)))
+        found = await store.find(name)
+        while found == before:  # the news of it is on its way
+            await asyncio.sleep(0.01)
+            found = await store.find(name)
+        assert isinstance(before, SessionRecord)
+        assert found == msgspec.structs.replace(before, roles=changed.roles)
+
+    async def test_a_change_never_brings_a_session_back(self, store: RedisSessionStore) -> None:
+        name = digest(await store.create(record()))
+        await store.end(name, reason="logout")
+        assert not await store.update(name, lambda old: old)
+        assert not await store.update("0" * 64, lambda old: old)
+        assert await store.find(name) == Reason.SESSION_ENDED
+
+    async def test_of_changes_at_once_none_is_lost(self, store: RedisSessionStore) -> None:
+        name = digest(await store.create(record()))
+
+        def add(role: str) -> Change:
+            return lambda old: msgspec.structs.replace(old, roles=(*old.roles, role))
+
+        done = await asyncio.gather(*(store.update(name, add(role)) for role in "abc"))
+        assert done == [True] * 3
+        found = await store.find(name)
+        while not isinstance(found, SessionRecord) or len(found.roles) < 3:
+            await asyncio.sleep(0.01)
+            found = await store.find(name)
+        assert set(found.roles) == {"a", "b", "c"}
 
     async def test_to_settle_ends_nothing(self, store: RedisSessionStore) -> None:
         name = digest(await store.create(record()))

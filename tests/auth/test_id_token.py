@@ -12,6 +12,7 @@ from auth.id_token import (
     RefusedToken,
     check_id_token,
     check_logout_token,
+    check_refreshed_token,
 )
 
 NOW = 1_790_000_000.0
@@ -225,3 +226,53 @@ def test_an_id_token_is_no_logout_token_and_the_reverse() -> None:
         check_logout_token(USUAL | {"jti": "1", "sid": "s"}, ISSUER, "gateway", NOW)
     with pytest.raises(RefusedToken):
         check(LOGOUT | {"sub": "ada", "nonce": "the-nonce"})
+
+
+def check_again(claims: dict[str, Any], before: dict[str, Any]) -> None:
+    check_refreshed_token(
+        claims,
+        before,
+        issuer=ISSUER,
+        client_id="gateway",
+        now=NOW,
+        algorithm="RS256",
+        access_token=ACCESS_TOKEN,
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"nonce": REMOVED},
+        {"auth_time": 7},
+        {"at_hash": at_hash("sha256")},
+    ],
+    ids=str,
+)
+def test_an_id_token_that_came_with_a_refresh_is_taken(changes: dict[str, Any]) -> None:
+    check_again(changed(USUAL, **changes), USUAL)
+    check_again(changed(USUAL, **changes), {"sub": "ada"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sub": "bob"},
+        {"sub": REMOVED},
+        {"iss": "https://other.example.com"},
+        {"aud": "other"},
+        {"azp": "other"},
+        {"auth_time": 8},
+        {"nonce": "another"},
+        {"exp": NOW - 31, "iat": NOW - 200},
+        {"iat": NOW + 31},
+        {"at_hash": "x"},
+        {"events": {LOGOUT_EVENT: {}}},
+    ],
+    ids=str,
+)
+def test_a_refresh_brings_no_other_person_and_no_other_sign_in(changes: dict[str, Any]) -> None:
+    """OIDC Core section 12.2."""
+    with pytest.raises(RefusedToken):
+        check_again(changed(USUAL, **changes), USUAL | {"auth_time": 7})

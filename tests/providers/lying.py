@@ -53,11 +53,19 @@ class LyingProvider:
         """By path: sent instead of the usual content."""
         self.seen: list[tuple[str, dict[str, str], dict[str, str]]] = []
         """Path, fields and form of every request."""
+        self.lifetime: float = 0.0
+        """Seconds that access tokens live; then there are refresh tokens too, each for one use."""
+        self.used: list[str] = []
+        """Every refresh token that came, as often as it came."""
+        self.signs_again = True
+        """Whether a refresh brings an ID token."""
         self.asked: dict[str, str] = {}
         """The parameters of the authorization request."""
         self.pause = asyncio.Event()
         """Cleared: the token endpoint waits for it."""
         self.pause.set()
+        self.made = 0
+        """Tokens of either kind."""
 
     def configured(self, **more: Any) -> Provider:
         """What a route file would say of it."""
@@ -107,6 +115,8 @@ class LyingProvider:
         form = {name: str(value) for name, value in (await request.post()).items()}
         fields = {name.lower(): value for name, value in request.headers.items()}
         self.seen.append((request.path, fields, form))
+        if "refresh_token" in form:
+            self.used.append(form["refresh_token"])
         if request.path == "/token":
             await self.pause.wait()
         usual = {
@@ -114,11 +124,7 @@ class LyingProvider:
             "/jwks": {"keys": [self._jwk()]},
             "/moved": self.metadata,
             "/userinfo": self.userinfo,
-            "/token": {
-                "access_token": "an-access-token",
-                "token_type": "Bearer",
-                "id_token": self.id_token or self.signed(self.usual_claims() | self.claims),
-            },
+            "/token": self._tokens(form) if request.path == "/token" else {},
         }
         status = self.statuses.get(request.path, 200)
         if request.path in self.moved:
@@ -126,6 +132,21 @@ class LyingProvider:
         if request.path in self.bodies:
             return web.Response(status=status, body=self.bodies[request.path])
         return web.json_response(usual[request.path], status=status)
+
+    def _tokens(self, form: dict[str, str]) -> dict[str, Any]:
+        tokens: dict[str, Any] = {"access_token": "an-access-token", "token_type": "Bearer"}
+        refreshes = form["grant_type"] == "refresh_token"
+        if self.signs_again or not refreshes:
+            claims = self.usual_claims() | ({"nonce": REMOVED} if refreshes else {})
+            tokens["id_token"] = self.id_token or self.signed(claims | self.claims)
+        if self.lifetime:
+            self.made += 1
+            tokens |= {
+                "access_token": f"an-access-token-{self.made}",
+                "refresh_token": f"a-refresh-token-{self.made}",
+                "expires_in": self.lifetime,
+            }
+        return tokens
 
     def _jwk(self) -> dict[str, Any]:
         jwk: dict[str, Any] = jwt.algorithms.RSAAlgorithm.to_jwk(_KEY.public_key(), as_dict=True)

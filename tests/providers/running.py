@@ -47,8 +47,13 @@ class OidcProvider:
 
 
 @contextmanager
-def oidc_provider(clients: Sequence[Mapping[str, object]]) -> Iterator[OidcProvider]:
-    """Run the provider with *clients*; skips the test where it is not installed, but not in CI."""
+def oidc_provider(
+    clients: Sequence[Mapping[str, object]], **options: float
+) -> Iterator[OidcProvider]:
+    """Run the provider with *clients* and *options* (see `server.mjs`).
+
+    Skips the test where it is not installed, but not in CI.
+    """
     node = shutil.which("node")
     if node is None or not (MODULES / "node_modules" / "oidc-provider").is_dir():
         if os.environ.get("CI"):
@@ -56,7 +61,7 @@ def oidc_provider(clients: Sequence[Mapping[str, object]]) -> Iterator[OidcProvi
         pytest.skip("needs node and npm, for a real OpenID provider (`make test` installs it)")
     command = [node, "--no-warnings", str(Path(__file__).with_name("server.mjs"))]
     with subprocess.Popen(
-        [*command, str(MODULES), json.dumps(clients)],
+        [*command, str(MODULES), json.dumps(clients), json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,10 +1,12 @@
 // An OpenID provider for the tests: the certified `oidc-provider`, with people who sign in by name.
 //
-//   node server.mjs MODULES CLIENTS
+//   node server.mjs MODULES CLIENTS [OPTIONS]
 //
-// MODULES is the directory with node_modules, CLIENTS a JSON list of registered clients. Prints its
-// issuer once it listens, and ends when its standard input does. `/heard` tells the status of each
-// answer to its back-channel logouts.
+// MODULES is the directory with node_modules, CLIENTS a JSON list of registered clients, OPTIONS a
+// JSON object: `lifetime` (seconds of access tokens), `delay` (at most so many ms until it deals with
+// a request for tokens). Prints its issuer once it listens, and ends when its standard input does.
+// `/heard` tells the status of each answer to its back-channel logouts, `/used` how often each
+// refresh token has come; they are good for one use, and a second one ends the sign-in (RFC 9700).
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -12,7 +14,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-const [modules, clients] = process.argv.slice(2);
+const [modules, clients, given = '{}'] = process.argv.slice(2);
+const { lifetime = 600, delay = 0 } = JSON.parse(given);
 const resolve = createRequire(pathToFileURL(join(modules, 'package.json'))).resolve;
 const { default: Provider } = await import(pathToFileURL(resolve('oidc-provider')));
 
@@ -31,6 +34,7 @@ const key = (type, options, rest) => ({
 });
 const minutes = 60;
 const heard = [];
+const used = new Map();
 const provider = new Provider(issuer, {
   clients: JSON.parse(clients),
   jwks: {
@@ -54,8 +58,10 @@ const provider = new Provider(issuer, {
   pkce: { required: () => true },
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
   findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, ...PEOPLE[id] }) }),
+  issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
+  rotateRefreshToken: true,
   ttl: {
-    AccessToken: 10 * minutes, AuthorizationCode: minutes, Grant: 60 * minutes,
+    RefreshToken: 60 * minutes, AccessToken: lifetime, AuthorizationCode: minutes, Grant: 60 * minutes,
     IdToken: 10 * minutes, Interaction: 10 * minutes, Session: 60 * minutes,
   },
 });
@@ -88,7 +94,9 @@ async function interact(request, response) {
 }
 
 const answer = provider.callback();
-server.on('request', (request, response) => {
+server.on('request', async (request, response) => {
+  if (request.url === '/used') return response.end(JSON.stringify([...used.values()]));
+  if (request.url === '/token') await new Promise((go) => { setTimeout(go, Math.random() * delay); });
   if (request.url === '/heard') return response.end(JSON.stringify(heard.splice(0)));
   if (!request.url.startsWith('/interaction/')) return answer(request, response);
   return interact(request, response).catch((error) => {
@@ -96,6 +104,12 @@ server.on('request', (request, response) => {
     response.end(String(error));
   });
 });
+const count = ({ oidc }) => {
+  const token = oidc.params?.grant_type === 'refresh_token' && oidc.params.refresh_token;
+  if (token) used.set(token, (used.get(token) ?? 0) + 1);
+};
+provider.on('grant.success', count);
+provider.on('grant.error', count);
 provider.on('server_error', (_, error) => console.error(error));
 provider.on('backchannel.error', (_, error) => console.error(error));
 console.log(issuer);

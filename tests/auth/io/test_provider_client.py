@@ -1,6 +1,8 @@
 """Talking to a provider: what is sent, what is believed, and what an outage does."""
 
+import asyncio
 import json
+import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
@@ -75,6 +77,71 @@ def asked(lying: LyingProvider, path: str) -> int:
 
 
 DISCOVERY = "/.well-known/openid-configuration"
+
+
+async def test_of_the_first_ones_at_once_one_asks_and_all_are_told(
+    client: ProviderClient, lying: LyingProvider
+) -> None:
+    told = await asyncio.gather(*(client.metadata() for _ in range(5)))
+    assert {each.issuer for each in told} == {lying.issuer}
+    assert asked(lying, DISCOVERY) == 1
+
+
+async def test_a_refresh_asks_with_the_token_and_who_we_are(
+    client: ProviderClient, lying: LyingProvider
+) -> None:
+    lying.lifetime = 300
+    tokens = await client.refresh("the-token")
+    _, fields, form = lying.seen[-1]
+    assert form == {"grant_type": "refresh_token", "refresh_token": "the-token"}
+    assert fields["authorization"].startswith("Basic ")
+    assert (tokens.refresh_token, tokens.lifetime) == ("a-refresh-token-1", 300)
+
+
+@pytest.mark.parametrize(
+    ("given", "lifetime"), [(300, 300), ("300", 300), (None, 3600), (-1, 3600), ("soon", 3600)]
+)
+async def test_a_lifetime_that_makes_no_sense_is_an_hour(
+    client: ProviderClient, lying: LyingProvider, given: object, lifetime: float
+) -> None:
+    tokens = {"access_token": "a", "token_type": "bearer", "expires_in": given}
+    lying.bodies["/token"] = json.dumps(tokens).encode()
+    assert (await client.refresh("the-token")).lifetime == lifetime
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [(400, b'{"error": "invalid_grant"}', "invalid_grant"), (401, b'{"error": 7}', "")],
+)
+async def test_a_refresh_that_is_refused_says_why(
+    client: ProviderClient, lying: LyingProvider, status: int, body: bytes, error: str
+) -> None:
+    lying.statuses["/token"], lying.bodies["/token"] = status, body
+    with pytest.raises(ProviderRefused) as refused:
+        await client.refresh("the-token")
+    assert refused.value.error == error
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "unheard"),
+    [(503, b"", True), (429, b"<html>", True), (500, b"{}", False), (200, b"<html>", False)],
+)
+async def test_it_is_known_whether_a_provider_that_fails_may_have_done_it(
+    client: ProviderClient, lying: LyingProvider, status: int, body: bytes, *, unheard: bool
+) -> None:
+    lying.statuses["/token"], lying.bodies["/token"] = status, body
+    with pytest.raises(ProviderUnavailable) as failed:
+        await client.refresh("the-token")
+    assert failed.value.unheard is unheard
+
+
+async def test_a_provider_that_cannot_be_reached_has_not_heard_us(http: ProviderHttp) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/token"
+        with pytest.raises(ProviderUnavailable) as failed:
+            await http.send("POST", url, form={})
+    assert failed.value.unheard
 
 
 async def test_metadata_is_kept_for_a_while(

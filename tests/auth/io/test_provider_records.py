@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import redis.asyncio
 
-from auth.io.provider_records import ProviderRecords, ProviderSession
+from auth.io.provider_records import Claim, ClaimedBefore, ProviderRecords, ProviderSession
 from auth.login.provider import BegunSignIn
 from auth.ports import AuthUnavailable
 from tests.auth.io.conftest import Open
@@ -131,3 +131,53 @@ async def test_a_store_that_does_not_answer_is_an_outage() -> None:
         await records.take("state", "binding")
     with pytest.raises(AuthUnavailable):
         await records.begin_logout(ISSUER, "once", 60.0)
+
+
+async def claimed(records: ProviderRecords, now: float = 1000.0) -> Claim:
+    claim = await records.claim_tokens("d" * 64, now)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+async def test_of_all_who_want_to_use_a_refresh_token_one_may(records: ProviderRecords) -> None:
+    await records.keep_tokens("d" * 64, b"sealed", 60)
+    claims = await asyncio.gather(*(records.claim_tokens("d" * 64, 1000.5) for _ in range(8)))
+    assert [each.sealed for each in claims if isinstance(each, Claim)] == [b"sealed"]
+    assert [each for each in claims if isinstance(each, ClaimedBefore)] == [
+        ClaimedBefore(1000.5)
+    ] * 7
+
+
+async def test_new_tokens_are_kept_as_long_as_the_old_ones_and_still_claimed(
+    records: ProviderRecords, valkey: Valkey
+) -> None:
+    await records.keep_tokens("d" * 64, b"sealed", 60)
+    claim = await claimed(records)
+    assert await records.commit_tokens(claim, b"new")
+    assert await records.read_tokens("d" * 64) == b"new"
+    (key,) = valkey.client.keys("doorward:provider-tokens:*")
+    assert 50 < valkey.client.ttl(key) <= 60
+    assert isinstance(await records.claim_tokens("d" * 64, 1001.0), ClaimedBefore)
+    await records.release_tokens(claim)
+    assert (await claimed(records)).sealed == b"new"
+
+
+async def test_tokens_of_a_session_that_ended_do_not_come_back(
+    records: ProviderRecords, valkey: Valkey
+) -> None:
+    await records.keep_tokens("d" * 64, b"sealed", 60)
+    claim = await claimed(records)
+    assert await records.take_tokens("d" * 64) == b"sealed"
+    assert not await records.commit_tokens(claim, b"new")
+    assert valkey.client.keys("doorward:provider-tokens:*") == []
+    assert await records.claim_tokens("e" * 64, 1000.0) is None
+
+
+async def test_only_who_has_the_claim_commits_or_releases(records: ProviderRecords) -> None:
+    await records.keep_tokens("d" * 64, b"sealed", 60)
+    claim = await claimed(records)
+    other = Claim("d" * 64, "999.000 other", b"sealed")
+    assert not await records.commit_tokens(other, b"new")
+    await records.release_tokens(other)
+    assert isinstance(await records.claim_tokens("d" * 64, 1001.0), ClaimedBefore)
+    assert await records.commit_tokens(claim, b"new")

@@ -24,7 +24,7 @@ from auth.revocation import (
     index_key,
     token_ref,
 )
-from auth.session import SessionRecord, digest, session_key
+from auth.session import SessionRecord, digest, encode_record, parse_record, session_key
 from config.model import SessionSettings
 from tests.auth.io.conftest import SETTINGS, Open
 from tests.auth.session_store_contract import SessionStoreContract, record
@@ -616,3 +616,36 @@ async def test_a_callback_hears_of_an_ending_that_overtook_its_answer(
         name = digest(await one.create(record()))
         await one.end(name, reason="logout")
         assert await asked(other, name) == Reason.SESSION_ENDED
+
+
+async def test_a_change_that_is_overtaken_by_an_ending_brings_nothing_back(
+    open_store: Open, valkey: Valkey
+) -> None:
+    """security.md, 7.6 I4: a slow refresh must not undo a logout."""
+    store = await open_store()
+    name = digest(await store.create(record()))
+
+    def change(old: SessionRecord) -> SessionRecord:
+        valkey.client.delete(session_key(name))  # between what is read and what is written
+        return msgspec.structs.replace(old, name="Ada")
+
+    assert not await store.update(name, change)
+    assert valkey.client.keys("doorward:session:*") == []
+
+
+async def test_a_change_is_not_lost_under_another_one(open_store: Open, valkey: Valkey) -> None:
+    store = await open_store()
+    name = digest(await store.create(record()))
+    other = encode_record(record(roles=("editor",)))
+    replies = iter((other,))
+
+    def change(old: SessionRecord) -> SessionRecord:
+        for reply in replies:
+            valkey.client.set(session_key(name), reply, keepttl=True)
+        return msgspec.structs.replace(old, name="Ada")
+
+    assert await store.update(name, change)
+    value = valkey.client.get(session_key(name))
+    assert isinstance(value, bytes)
+    found = parse_record(value)
+    assert (found.name, found.roles) == ("Ada", ("editor",))

@@ -13,6 +13,7 @@ from auth.io.provider_records import ProviderRecords
 from auth.io.session_store import RedisSessionStore, open_session_store
 from auth.login.accounts import Accounts
 from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
 from auth.session import digest, identity_of
 from config.model import (
@@ -139,6 +140,7 @@ class Site:
         self.service = service
         self.store = store
         self.accounts = accounts
+        self.refreshes = RefreshesUnderWay()
 
     def browser(self) -> Browser:
         return Browser(self)
@@ -208,7 +210,7 @@ async def corp_site(site: Site, lying: LyingProvider) -> AsyncIterator[Site]:
         site.store,
         site.accounts,
         SECRET,
-        at_providers=AtProviders(clients, ProviderRecords(site.store.commands)),
+        at_providers=AtProviders(clients, ProviderRecords(site.store.commands), site.refreshes),
     )
     yield site
     await clients.close()

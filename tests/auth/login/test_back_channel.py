@@ -10,6 +10,7 @@ from auth.id_token import LOGOUT_EVENT
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.login.messages import LoginAnswer
+from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
 from config.model import Login
 from tests.auth.login.conftest import SECRET, Browser, Site, configured, field, sign_in_at
@@ -193,7 +194,7 @@ async def test_without_the_store_nothing_is_claimed(
             corp_site.store,
             corp_site.accounts,
             SECRET,
-            at_providers=AtProviders(clients, ProviderRecords(lost)),
+            at_providers=AtProviders(clients, ProviderRecords(lost), RefreshesUnderWay()),
         ),
     )
     token = lying.logout_token()

@@ -10,6 +10,7 @@ from auth.login.provider_profile import (
     default_claims,
     merged_claims,
     record_of,
+    refreshed_claims,
 )
 from auth.session import SessionRecord
 from config.model import Provider
@@ -131,3 +132,17 @@ def test_the_signed_claim_wins_and_the_sign_in_itself_is_only_believed_when_sign
     }
     merged = merged_claims({"sub": "ada", "name": "Ada", "iss": ISSUER}, userinfo)
     assert merged == {"sub": "ada", "name": "Ada", "roles": ["r"], "iss": ISSUER}
+
+
+BEFORE = {"sub": "ada", "acr": "strong", "sid": "s-1", "roles": ["admin"], "name": "Ada"}
+
+
+def test_a_new_id_token_takes_the_place_of_the_old_claims_but_not_of_the_sign_in() -> None:
+    claims = refreshed_claims(BEFORE, {"sub": "ada", "groups": ["g"]}, {"name": "A", "acr": "x"})
+    expected = {"sub": "ada", "groups": ["g"], "name": "A", "acr": "strong", "sid": "s-1"}
+    assert claims == expected
+
+
+def test_without_a_new_id_token_userinfo_is_added_to_what_is_known() -> None:
+    claims = refreshed_claims(BEFORE, {}, {"name": "A", "acr": "x"})
+    assert claims == BEFORE | {"name": "A"}

@@ -11,6 +11,7 @@ import pytest
 
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords, ProviderSession
+from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
 from auth.session import digest
 from config.model import Login, Provider, SessionSettings
@@ -440,7 +441,9 @@ async def test_too_many_that_are_begun_from_one_network_are_refused(
         corp_site.accounts,
         SECRET,
         throttle=Empty(),
-        at_providers=AtProviders(clients, ProviderRecords(corp_site.store.commands)),
+        at_providers=AtProviders(
+            clients, ProviderRecords(corp_site.store.commands), RefreshesUnderWay()
+        ),
     )
     answer = await corp_site.browser().get("/.doorward/login", {"provider": "corp"})
     assert (answer.status, answer.error) == (429, "too_many_attempts")

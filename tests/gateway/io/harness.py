@@ -137,6 +137,10 @@ class EchoLogin:
 
     def __init__(self) -> None:
         self.asked: list[LoginRequest] = []
+        self.refreshed: list[str] = []
+
+    def refresh(self, cookie: str) -> None:
+        self.refreshed.append(cookie)
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         self.asked.append(request)

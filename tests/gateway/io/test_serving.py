@@ -1,6 +1,7 @@
 import asyncio
 import re
 from ipaddress import ip_network
+from time import time
 
 import pytest
 
@@ -292,3 +293,20 @@ async def test_changed_roles_count_at_once() -> None:
             answer = await running.ask(GET % (b"x", line % cookie.encode()))
             assert answer.status == status
         assert field(backend.requests[-1], "X-Auth-Roles") == "editor,admin"
+
+
+async def test_the_use_of_a_session_that_is_due_is_told_to_the_login_service() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        due = running.sessions.sign_in("due", refresh_at=time() - 1)
+        looked_up = running.sessions.sign_in("looked-up", refresh_at=time() - 1, cached=False)
+        later = running.sessions.sign_in("later", refresh_at=time() + 1000)
+        never = running.sessions.sign_in("never")
+        for path in (b"private/x", b".doorward/me"):
+            running.login.refreshed.clear()
+            for cookie in (due, looked_up, later, never):
+                line = b"Cookie: doorward=%b\r\n" % cookie.encode()
+                assert (await running.ask(GET % (path, line))).status == 200
+            assert running.login.refreshed == [due, looked_up]
