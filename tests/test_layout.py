@@ -38,7 +38,7 @@ def modules() -> list[str]:
 SERVICE = {
     f"auth/login/{name}.py"
     for name in (
-        *("accounts", "assembly", "back_channel", "passwords", "provider_refresh"),
+        *("accounts", "assembly", "back_channel", "front_channel", "passwords", "provider_refresh"),
         "provider_sign_in",
         *("provider_sign_out", "service", "sign_in", "throttle"),
     )

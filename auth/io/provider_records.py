@@ -51,6 +51,13 @@ return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
 
+_END_NOTED = """
+-- KEYS: digests by the time they end, mark. ARGV: now (ms), seconds to live. Returns the digests.
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+local noted = redis.call('ZRANGE', KEYS[1], 0, -1)
+if #noted > 0 then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2]) end
+return noted
+"""
 _CLAIM = """
 -- KEYS: tokens, claim. ARGV: claim. Returns the tokens, or the claim that is in the way.
 local sealed = redis.call('GET', KEYS[1])
@@ -149,6 +156,12 @@ class ProviderRecords:
         """Remember that what is called *name* is over; return our sessions that hang on it."""
         facts = (milliseconds(now), _MARK_SECONDS)
         digests = await self._call("EVAL", _MARK, 2, *_session_keys(name), *facts)
+        return {digest.decode() for digest in digests}
+
+    async def end_noted(self, name: str, now: float) -> set[str]:
+        """As `mark_ended`, but writes nothing when nothing is noted: anybody may ask for this."""
+        facts = (milliseconds(now), _MARK_SECONDS)
+        digests = await self._call("EVAL", _END_NOTED, 2, *_session_keys(name), *facts)
         return {digest.decode() for digest in digests}
 
     async def begin_logout(self, issuer: str, jti: str, live_for: float) -> bool:

@@ -10,6 +10,7 @@ from auth.io.provider_records import ProviderRecords
 from auth.login.accounts import Accounts
 from auth.login.answers import LOGIN_PATH, LOGOUT_PATH, SESSIONS_PATH, Answers, Problem
 from auth.login.back_channel import BackChannel
+from auth.login.front_channel import FrontChannel
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_sessions import OwnSessions
 from auth.login.provenance import FormTokens
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 _LAST_REFRESHES = 2.0
 """Seconds that providers get for what they are doing when the service ends."""
 BACK_CHANNEL_PATH = "/.doorward/backchannel-logout"
+FRONT_CHANNEL_PATH = "/.doorward/frontchannel-logout"
 
 _NO_PAGE = Problem(404, "no_route", "There is nothing here", "Nothing has this address.")
 _METHOD = Problem(
@@ -129,6 +131,10 @@ class LoginService:
             # GET alone: a code is for one use, and HEAD would use it up.
             self._handlers[callback_path(provider)] = {"GET": sign_in.finish}
         self._handlers[BACK_CHANNEL_PATH] = {"POST": back_channel.submit}
+        front_channel = FrontChannel(
+            settings, store=self._store, records=records, clock=self._clock
+        )
+        self._handlers[FRONT_CHANNEL_PATH] = {"GET": front_channel.show}
         sign_out = ProviderSignOut(settings, providers=clients, records=records)
         return sign_in, sign_out.find_onward
 

@@ -20,7 +20,7 @@ from auth.decision import Allow, Challenge, Deny, Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.login.messages import LoginRequest
 from auth.login.provider import CALLBACK_PATH
-from auth.login.service import BACK_CHANNEL_PATH
+from auth.login.service import BACK_CHANNEL_PATH, FRONT_CHANNEL_PATH
 from config.model import AccessRule
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
@@ -40,7 +40,8 @@ _FORM_TYPE = "application/x-www-form-urlencoded"
 
 AUTH = f"{OWN_PREFIX}/auth"
 ENDS_SESSIONS = frozenset(
-    f"{OWN_PREFIX}/{name}" for name in ("logout", "sessions", "backchannel-logout")
+    f"{OWN_PREFIX}/{name}"
+    for name in ("logout", "sessions", "backchannel-logout", "frontchannel-logout")
 )
 """What must work when nothing else is let in any more."""
 _NOBODY = AccessRule(level="signed-in")
@@ -67,6 +68,7 @@ class Endpoints:
             f"{OWN_PREFIX}/sessions": self._login,
             CALLBACK_PATH: self._login,
             BACK_CHANNEL_PATH: self._login,
+            FRONT_CHANNEL_PATH: self._login,
         }
 
     def answer_at_once(self, exchange: Exchange) -> Answer | None:
