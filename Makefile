@@ -28,11 +28,19 @@ help:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# The OpenID provider that the tests sign in at comes from npm: certified, and none of our own.
+# What the tests need of npm: an OpenID provider that is certified and none of our own, and axe-core,
+# the rules of accessibility.
 .venv/oidc-provider/.installed: tests/providers/package-lock.json | .venv/bin/python
-	@mkdir -p $(@D) && cp tests/providers/package.json tests/providers/package-lock.json $(@D)
-	@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch .installed || \
-		echo "No OpenID provider from npm (is Node.js here?): the tests that need it are skipped, or fail in CI." >&2
+	$(install-from-npm)
+
+.venv/axe/.installed: tests/axe/package-lock.json | .venv/bin/python
+	$(install-from-npm)
+
+define install-from-npm
+@mkdir -p $(@D) && cp $(<D)/package.json $(<D)/package-lock.json $(@D)
+@cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch .installed || \
+	echo "Nothing from npm for $(<D) (is Node.js here?): the tests that need it are skipped, or fail in CI." >&2
+endef
 
 install: .venv/.installed
 
@@ -40,7 +48,7 @@ install: .venv/.installed
 run: .venv/.installed
 	@exec env PYTHONPYCACHEPREFIX=.venv/pycache $(BIN)/doorward run --config routes.yaml --demo
 
-test: .venv/.installed-dev .venv/oidc-provider/.installed
+test: .venv/.installed-dev .venv/oidc-provider/.installed .venv/axe/.installed
 	@exec $(BIN)/python -m pytest
 
 check: .venv/.installed-dev

@@ -18,6 +18,17 @@ DOORWARD = Path(sys.executable).parent / "doorward"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 READY_SECONDS = 60.0
 
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""Arguments with which a headless Chromium keeps to itself."""
+
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on."""

@@ -7,23 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
-from tests.end_to_end.running import CHROMIUM, Gateway
+from tests.end_to_end.running import CHROMIUM, QUIET, Gateway
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
         CHROMIUM is None and "CI" not in os.environ, reason="chromium is not installed"
     ),
-]
-
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
 ]
 
 

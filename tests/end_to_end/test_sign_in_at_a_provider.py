@@ -15,8 +15,7 @@ import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from tests.conftest import Valkey
-from tests.end_to_end.running import CHROMIUM, Gateway, free_port
-from tests.end_to_end.test_demo_in_a_browser import QUIET
+from tests.end_to_end.running import CHROMIUM, QUIET, Gateway, free_port
 from tests.providers.running import (
     CLIENT_SECRET,
     Arrived,
