@@ -13,6 +13,7 @@ as digests: people type passwords into the field for the user name.
 """
 
 import hashlib
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Protocol
 
@@ -142,6 +143,7 @@ class StoreThrottle:
         return float(reply)
 
 
+@lru_cache(maxsize=4096)  # asked for each connection, and as dear as half of accepting it
 def network_of(address: str) -> str:
     """Return whose *address* it is, as far as limits go: an IPv6 customer gets a /64 at least."""
     try:

@@ -104,7 +104,9 @@ class GatewayServer:
         server = Server(self._serving, secure=tls is not None)
         for listener in sockets:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
-                for option, value in (*_KEEPALIVE, _UNSENT):  # accepted sockets inherit them
+                # Accepted sockets inherit them.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in (*_KEEPALIVE, _UNSENT):
                     listener.setsockopt(socket.IPPROTO_TCP, option, value)
             self._listeners.append(
                 await self._loop.create_server(
