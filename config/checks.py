@@ -152,6 +152,31 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
                 "changed; take an identifier that never does, such as sub",
             )
     _check_namespaces(root, report)
+    _check_mail(root, report)
+
+
+def _check_mail(root: PlacedMapping, report: Report) -> None:
+    mail = _find(root, "login", "mail")
+    smtp, webhook = _find(root, "login", "mail", "smtp"), _find(root, "login", "mail", "webhook")
+    if mail and bool(smtp) == bool(webhook):
+        report(mail.place, "login.mail: say smtp or webhook, and one of them")
+    if smtp and not _find(root, "login", "mail", "from"):
+        report(smtp.place, "login.mail.from is needed: say who the messages come from")
+    server = _find(root, "login", "mail", "smtp", "server", as_=addresses.address)
+    security = _find(root, "login", "mail", "smtp", "security")
+    is_open = security and security.value == "none"
+    if security and is_open and server and not addresses.is_loopback(server.value.host):
+        report(
+            security.place,
+            "login.mail.smtp.security: without TLS whoever is on the way reads the links; "
+            "none is for a server on this machine",
+        )
+    enabled = _find(root, "login", "registration", "enabled", as_=quantities.flag)
+    if enabled and enabled.value and not mail:
+        report(
+            enabled.place,
+            "login.registration: addresses are confirmed by mail; say how in login.mail",
+        )
 
 
 def _check_namespaces(root: PlacedMapping, report: Report) -> None:

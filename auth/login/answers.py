@@ -1,5 +1,6 @@
 """How the service says things: pages, JSON and redirects, none of which any cache may keep."""
 
+import math
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +17,10 @@ from config.model import Configuration
 LOGIN_PATH = "/.doorward/login"
 LOGOUT_PATH = "/.doorward/logout"
 SESSIONS_PATH = "/.doorward/sessions"
+FORGOT_PATH = "/.doorward/forgot-password"
+SET_PASSWORD_PATH = "/.doorward/set-password"  # noqa: S105 - a path
+REGISTER_PATH = "/.doorward/register"
+CONFIRM_PATH = "/.doorward/confirm-account"
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -42,6 +47,21 @@ class Problem(msgspec.Struct, frozen=True):
         """Return title and detail in the language of *wording*."""
         title, detail = (wording.say(text, **self.values) for text in (self.title, self.detail))
         return title, detail
+
+
+_TOO_MANY = Problem(429, "too_many_attempts", "Too many attempts.")
+
+
+def patience(wait: float) -> Problem:
+    """Return what somebody is told who may try again in *wait* seconds."""
+    minutes = math.ceil(wait / 60)
+    if minutes == 1:
+        return msgspec.structs.replace(_TOO_MANY, detail=phrase("Please try again in a minute."))
+    return msgspec.structs.replace(
+        _TOO_MANY,
+        detail=phrase("Please try again in %(minutes)s minutes."),
+        values={"minutes": minutes},
+    )
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -71,6 +91,16 @@ class Answers:
     def takes_passwords(self) -> bool:
         """Whether accounts of our own may sign in here."""
         return self._login.accounts and self.serves_sign_in
+
+    @property
+    def offers_reset(self) -> bool:
+        """Whether people may ask for a link when they forgot their password."""
+        return self.takes_passwords and self._login.mail is not None
+
+    @property
+    def offers_registration(self) -> bool:
+        """Whether strangers may sign up."""
+        return self.offers_reset and self._login.registration is not None
 
     def page(  # noqa: PLR0913 - the parts of an answer
         self,

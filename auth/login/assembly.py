@@ -8,16 +8,21 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from auth.io.database import DatabaseUnavailable, open_database
+from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
+from auth.login.account import Account
 from auth.login.accounts import AccountError, Accounts
+from auth.login.links import PublishAccount
 from auth.login.provider_refresh import RefreshesUnderWay
-from auth.login.service import AtProviders, LoginService
+from auth.login.service import AtProviders, ByMail, LoginService
 from auth.login.throttle import StoreThrottle
 from auth.ports import AuthUnavailable, SessionStore
+from auth.revocation import EVENTS_KEY
 from config.model import Configuration, Login
 
 ACCOUNTS_FILE = "accounts.sqlite3"
+_EVENT_SECONDS = 5.0
 SECRET_KEY = "doorward:login:secret"  # noqa: S105 - the key's name
 
 
@@ -45,7 +50,33 @@ async def open_login_service(
         secret,
         throttle=StoreThrottle(commands),
         at_providers=AtProviders(Providers(), ProviderRecords(commands), RefreshesUnderWay()),
+        by_mail=ByMail(MailQueue(commands), publisher(commands)),
     )
+
+
+def publisher(commands: Redis) -> PublishAccount:
+    """Return what tells other services of a new account, by the stream of events in the store.
+
+    It is called in a thread; *commands* belongs to the loop that runs now.
+    """
+    loop = asyncio.get_running_loop()
+
+    async def write(account: Account) -> None:
+        await commands.xadd(
+            EVENTS_KEY,
+            {"event": "user.registered", "subject": account.subject, "at": account.created_at},
+            maxlen=100_000,
+            approximate=True,
+        )
+
+    def publish(account: Account) -> None:
+        writing = asyncio.run_coroutine_threadsafe(write(account), loop)
+        try:
+            writing.result(_EVENT_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise AuthUnavailable("the store does not answer") from error
+
+    return publish
 
 
 def open_accounts(login: Login, directory: Path) -> Accounts:

@@ -28,7 +28,10 @@ from auth.wording import ENGLISH, Wording
 from config.model import Configuration
 from config.problem import Problem
 
-NAMES = ("login", "logout", "signed_out", "sessions", "error", "onward")
+NAMES = (
+    "login", "logout", "signed_out", "sessions", "error", "onward",
+    "forgot_password", "set_password", "register", "done",
+)  # fmt: skip
 """The pages there are."""
 
 

@@ -23,5 +23,18 @@ CREATE TABLE accounts (
 ) STRICT
 """
 
-VERSIONS: Final = ((_ACCOUNTS,),)
+_ONE_TIME_TOKENS = """
+CREATE TABLE one_time_tokens (
+    digest TEXT PRIMARY KEY,
+    purpose TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    email TEXT NOT NULL,
+    name TEXT NOT NULL,
+    expires_at REAL NOT NULL
+) STRICT
+"""
+_TOKENS_OF_A_SUBJECT = "CREATE INDEX one_time_tokens_subject ON one_time_tokens (subject)"
+
+VERSIONS: Final = ((_ACCOUNTS,), (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT))
 """What leads from nothing to version 1, from there to version 2, and so on."""

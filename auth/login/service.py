@@ -5,12 +5,24 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.login.accounts import Accounts
-from auth.login.answers import LOGIN_PATH, LOGOUT_PATH, SESSIONS_PATH, Answers, Problem
+from auth.login.answers import (
+    CONFIRM_PATH,
+    FORGOT_PATH,
+    LOGIN_PATH,
+    LOGOUT_PATH,
+    REGISTER_PATH,
+    SESSIONS_PATH,
+    SET_PASSWORD_PATH,
+    Answers,
+    Problem,
+)
 from auth.login.back_channel import BackChannel
 from auth.login.front_channel import FrontChannel
+from auth.login.links import Links, PublishAccount
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_sessions import OwnSessions
 from auth.login.provenance import FormTokens
@@ -47,6 +59,13 @@ class AtProviders(NamedTuple):
     refreshes: RefreshesUnderWay
 
 
+class ByMail(NamedTuple):
+    """What links need besides their settings."""
+
+    queue: MailQueue
+    publish: PublishAccount
+
+
 class LoginService:
     """Answers what is asked under the service's paths, for one configuration.
 
@@ -63,18 +82,20 @@ class LoginService:
         *,
         throttle: Throttle | None = None,
         at_providers: AtProviders | None = None,
+        by_mail: ByMail | None = None,
     ) -> None:
         """Put the service together.
 
         *secret* (32 bytes or more) is the same on every gateway of the store, so that any of them
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
-        failed attempts are not limited; without *at_providers* nobody signs in at a provider.
+        failed attempts are not limited; without *at_providers* nobody signs in at a provider;
+        without *by_mail* nobody sets a password by a link.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
-        self._at_providers = at_providers
         self._answers = answers = Answers(settings, on_fault=_note_fault)
+        self._at_providers, self._by_mail = at_providers, by_mail
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
@@ -94,6 +115,26 @@ class LoginService:
             LOGIN_PATH: _page(sign_in.show, sign_in.submit),
             LOGOUT_PATH: _page(sign_out.show, sign_out.submit),
             SESSIONS_PATH: _page(sessions.show, sessions.submit),
+        }
+
+        if by_mail is not None:
+            self._open_links(settings, by_mail)
+
+    def _open_links(self, settings: Configuration, by_mail: ByMail) -> None:
+        links = Links(
+            settings,
+            self._answers,
+            store=self._store,
+            accounts=self.accounts,
+            queue=by_mail.queue,
+            throttle=self._throttle,
+            publish=by_mail.publish,
+        )
+        self._handlers |= {
+            FORGOT_PATH: _page(links.show_forgot, links.submit_forgot),
+            SET_PASSWORD_PATH: _page(links.show_password, links.submit_password),
+            REGISTER_PATH: _page(links.show_registration, links.submit_registration),
+            CONFIRM_PATH: _page(links.show_confirmation, links.submit_confirmation),
         }
 
     def _open_providers(
@@ -148,6 +189,7 @@ class LoginService:
             self._clock,
             throttle=self._throttle,
             at_providers=self._at_providers,
+            by_mail=self._by_mail,
         )
 
     async def close(self) -> None:

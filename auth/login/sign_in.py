@@ -10,7 +10,15 @@ import msgspec
 from auth.cookies import set_cookie
 from auth.login.account import MAX_LOGIN, Account
 from auth.login.accounts import Accounts, SignInQueueFull
-from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem
+from auth.login.answers import (
+    FORGOT_PATH,
+    LOGIN_PATH,
+    REGISTER_PATH,
+    Answers,
+    Fields,
+    Problem,
+    patience,
+)
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.provenance import Provenance
@@ -45,7 +53,6 @@ _WRONG = Problem(
     "The user name or the password is wrong.",
     "Check both and try again.",
 )
-_TOO_MANY = Problem(429, "too_many_attempts", "Too many attempts.")
 _BUSY = Problem(
     503, "overloaded", "Too many people are signing in right now.", "Please try again in a moment."
 )
@@ -129,7 +136,7 @@ class SignIn:
         address = visit.request.client_address
         wait = await self._throttle.take(login, address) if self._throttle else 0.0
         if wait > 0:
-            return self._refuse(visit, _patience(wait), retry_after=math.ceil(wait))
+            return self._refuse(visit, patience(wait), retry_after=math.ceil(wait))
         try:
             account = await self._accounts.sign_in(login, password)
         except SignInQueueFull as full:
@@ -140,7 +147,7 @@ class SignIn:
         await self._forgive(login, address)
         wait = await self._throttle.take_session(account.subject) if self._throttle else 0.0
         if wait > 0:
-            return self._refuse(visit, _patience(wait), retry_after=math.ceil(wait))
+            return self._refuse(visit, patience(wait), retry_after=math.ceil(wait))
         return await self._begin(visit, account)
 
     async def _begin(self, visit: Visit, account: Account) -> LoginAnswer:
@@ -226,6 +233,8 @@ class SignIn:
             "faults": faults,
             "wrong": problem is _WRONG,
             "takes_passwords": self._answers.takes_passwords,
+            "forgot_path": FORGOT_PATH if self._answers.offers_reset else "",
+            "register_path": REGISTER_PATH if self._answers.offers_registration else "",
             "providers": [self._choice(each, return_to) for each in self._login.providers],
         }
         return self._answers.page(visit, "login", values, fields=fields, problem=problem)
@@ -236,14 +245,3 @@ class _Choice(NamedTuple):
 
     label: str
     url: str
-
-
-def _patience(wait: float) -> Problem:
-    minutes = math.ceil(wait / 60)
-    if minutes == 1:
-        return msgspec.structs.replace(_TOO_MANY, detail=phrase("Please try again in a minute."))
-    return msgspec.structs.replace(
-        _TOO_MANY,
-        detail=phrase("Please try again in %(minutes)s minutes."),
-        values={"minutes": minutes},
-    )

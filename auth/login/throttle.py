@@ -70,6 +70,11 @@ SESSIONS = Bucket(size=1000, seconds_each=10.0)
 BEGINNING = Bucket(size=300, seconds_each=0.5)
 """Sign-ins begun at a provider from one network: each of them waits in the store for a while."""
 
+LETTERS = Bucket(size=5, seconds_each=600.0)
+"""Letters asked for by one name: nobody's mailbox is filled from here."""
+LETTERS_ASKED = Bucket(size=30, seconds_each=60.0)
+"""Letters asked for from one network, to whomever."""
+
 
 class Throttle(Protocol):
     """Says how long to wait before the next sign-in."""
@@ -88,6 +93,13 @@ class Throttle(Protocol):
 
     async def take_beginning(self, address: str) -> float:
         """Count a sign-in begun at a provider; return 0, or the seconds until the next may be."""
+        ...
+
+    async def take_letter(self, to: str, address: str) -> float:
+        """Count a letter that *address* wants sent *to* somebody; return 0, or seconds to wait.
+
+        *to* is what was typed, whether anybody has that name or not: the answer tells nothing.
+        """
         ...
 
 
@@ -132,6 +144,17 @@ class StoreThrottle:
         """See `Throttle.take_beginning`."""
         key = f"doorward:attempts:beginning:{network_of(address)}"
         return await self._run(_TAKE, key, BEGINNING.size, BEGINNING.seconds_each)
+
+    async def take_letter(self, to: str, address: str) -> float:
+        """See `Throttle.take_letter`."""
+        for key, bucket in (
+            (f"doorward:attempts:letters-asked:{network_of(address)}", LETTERS_ASKED),
+            (f"doorward:attempts:letters:{_digest_of(canonical_login(to))}", LETTERS),
+        ):
+            wait = await self._run(_TAKE, key, bucket.size, bucket.seconds_each)
+            if wait > 0:
+                return wait
+        return 0.0
 
     async def _run(self, script: str, key: str, *arguments: float) -> float:
         try:

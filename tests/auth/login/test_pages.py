@@ -37,6 +37,8 @@ FORM: dict[str, object] = {
     "wrong": False,
     "takes_passwords": True,
     "providers": [],
+    "forgot_path": "/.doorward/forgot-password",
+    "register_path": "/.doorward/register",
 }
 CORP = {"label": "Example Corp", "url": "/.doorward/login?provider=corp"}
 CODE = {"label": "Code & Co", "url": "/.doorward/login?provider=code"}
@@ -55,6 +57,15 @@ ROWS = [
     }
     for letter, seen in (("a", moment(NOW - 5, NOW)), ("b", None))
 ]
+FORGOT = {"action": "/.doorward/forgot-password", "username": "", "username_limit": 256}
+REGISTER = {"action": "/.doorward/register", "email": "", "name": "", "limit": 256}
+SET_PASSWORD = {
+    "action": "/.doorward/set-password",
+    "link": "secret",
+    "username": "ada",
+    "least": 8,
+    "is_new": False,
+}
 REASON: dict[str, object] = {
     "status": "",
     "heading": "No",
@@ -68,6 +79,7 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sign-in-again": ("login", FORM),
     "sign-in-missing": ("login", FORM | MISSING),
     "sign-in-wrong": ("login", FORM | WRONG),
+    "sign-in-alone": ("login", FORM | {"forgot_path": "", "register_path": ""}),
     "sign-in-providers": ("login", FORM | {"signed_in_as": "", "providers": [CORP, CODE]}),
     "sign-in-provider-down": (
         "login",
@@ -82,6 +94,15 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "signed-out-returned": ("signed_out", {"ended": 0, "everywhere": False, "returned": True}),
     "sessions": ("sessions", {"sessions": ROWS, "notice": "Ended."}),
     "sessions-one": ("sessions", {"sessions": ROWS[:1], "notice": "", "problem": "Gone."}),
+    "forgot-password": ("forgot_password", FORGOT),
+    "forgot-password-missing": ("forgot_password", FORGOT | {"problem": "Missing."}),
+    "register": ("register", REGISTER),
+    "register-wrong": ("register", REGISTER | {"email": "a", "problem": "No address."}),
+    "set-password": ("set_password", SET_PASSWORD),
+    "set-password-new": ("set_password", SET_PASSWORD | {"is_new": True}),
+    "set-password-wrong": ("set_password", SET_PASSWORD | {"problem": "Short.", "advice": "8."}),
+    "done": ("done", {"heading": "Done", "explanation": "It is done.", "sign_in": ""}),
+    "done-sign-in": ("done", {"heading": "Done", "explanation": "D.", "sign_in": "/.doorward"}),
     "error": ("error", REASON),
     "error-again": (
         "error",
@@ -114,7 +135,7 @@ def test_every_page_is_there_in_german_and_has_the_same_elements(pages: Pages, s
     assert german.one("html").attributes["lang"] == "de"
     assert [each.tag for each in german.elements] == [each.tag for each in english.elements]
     assert german.text_of(german.one("title")) != english.text_of(english.one("title")) or (
-        name == "error"  # whose words are values
+        name in {"error", "done"}  # whose words are values
     )
 
 

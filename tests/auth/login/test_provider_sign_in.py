@@ -434,6 +434,9 @@ async def test_too_many_that_are_begun_from_one_network_are_refused(
         async def take_beginning(self, address: str) -> float:
             return 1.0
 
+        async def take_letter(self, to: str, address: str) -> float:
+            return 1.0
+
     clients = Providers()
     corp_site.service = LoginService(
         configured(login=Login(providers=(lying.configured(),))),
