@@ -1,4 +1,4 @@
-"""Clients for what `wrk` cannot measure: a constant rate, idle connections, frames, big bodies.
+"""Clients for what `wrk` cannot measure: a constant rate, idle connections, handshakes, and so on.
 
 `python -m benchmarks.clients KIND JSON` runs one of them, pinned by whoever starts it, and prints
 its result as JSON. The process stops by itself.
@@ -7,6 +7,7 @@ its result as JSON. The process stops by itself.
 import asyncio
 import json
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -199,11 +200,48 @@ def _move(port: int, path: str, fields: Mapping[str, str], size: int, *, up: boo
                 break
 
 
+async def shake_hands(
+    *, port: int, path: str, seconds: float, threads: int
+) -> Mapping[str, object]:
+    """Ask once on each of many TLS connections, every one with a full handshake; count them.
+
+    `wrk` offers the session it had before, and so measures resumption.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # self-signed, on loopback
+    request = request_of(port, path, {"Connection": "close"})
+    until = time.perf_counter() + seconds
+
+    def go_on() -> tuple[int, set[str | None]]:
+        done, versions = 0, set()
+        while time.perf_counter() < until:
+            with (
+                socket.create_connection(("127.0.0.1", port)) as plain,
+                context.wrap_socket(plain) as connection,
+            ):
+                connection.sendall(request)
+                if not connection.recv(65536).startswith(b"HTTP/1.1 200"):
+                    raise RuntimeError("no good answer")
+                while connection.recv(65536):
+                    pass
+                if connection.session_reused:
+                    raise RuntimeError("a session was resumed")
+                versions.add(connection.version())
+            done += 1
+        return done, versions
+
+    results = await asyncio.gather(*(asyncio.to_thread(go_on) for _ in range(threads)))
+    versions = set().union(*(each[1] for each in results))
+    return {"handshakes": sum(each[0] for each in results), "versions": sorted(map(str, versions))}
+
+
 _KINDS = {
     "rate": ask_at_a_rate,
     "hold": hold_connections,
     "frames": exchange_frames,
     "bytes": move_bytes,
+    "handshakes": shake_hands,
 }
 
 

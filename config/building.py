@@ -23,20 +23,25 @@ from config.model import (
     HealthCheck,
     IdentityHeaders,
     Limits,
+    Links,
     Login,
+    Mail,
     Match,
     PageSettings,
     Provider,
+    Registration,
     Route,
     RouteTest,
     Secret,
     Server,
     SessionSettings,
+    Smtp,
     Store,
     Timeouts,
     TokenIssuer,
     Upstream,
     UpstreamLimits,
+    Webhook,
 )
 from config.presets import ADDED_BY_INCLUDE, PRESETS, Fields
 
@@ -133,18 +138,27 @@ def _session(section: dict[str, Any], public_url: str) -> SessionSettings:
 def _login(section: dict[str, Any]) -> Login:
     accounts = quantities.flag(section.get("accounts", True))
     is_only_way = len(section.get("providers", ())) == 1 and not accounts
+    registration = section.get("registration", {})
     return Login(
         accounts=accounts,
+        mail=_mail(section["mail"]) if "mail" in section else None,
+        links=Links(
+            **_read(
+                section.get("links", {}),
+                invitation=quantities.duration,
+                reset=quantities.duration,
+                registration=quantities.duration,
+            )
+        ),
+        registration=(
+            Registration(**_read(registration, domains=_hosts, tenant=str, roles=tuple))
+            if quantities.flag(registration.get("enabled", False))
+            else None
+        ),
         providers=tuple(
             _provider(each, is_only_way=is_only_way) for each in section.get("providers", ())
         ),
-        **_read(
-            section,
-            url=addresses.path_or_url,
-            return_parameter=str,
-            database=Secret,
-            factor_key=Secret,
-        ),
+        **_read(section, url=addresses.path_or_url, return_parameter=str, database=Secret),
     )
 
 
@@ -157,6 +171,23 @@ def _pages(section: PlacedMapping, locate: Locate) -> PageSettings:
     if "logo" in section:
         read["logo_file"] = locate(section["logo"])
     return PageSettings(**read)
+
+
+def _hosts(given: Any) -> tuple[str, ...]:
+    return tuple(map(addresses.host_name, given))
+
+
+def _mail(section: dict[str, Any]) -> Mail:
+    smtp, webhook = section.get("smtp"), section.get("webhook")
+    return Mail(
+        sender=section.get("from", ""),
+        smtp=Smtp(
+            **_read(smtp, server=addresses.address, security=str, username=str, password=Secret)
+        )
+        if smtp
+        else None,
+        webhook=Webhook(**_read(webhook, url=str, secret=Secret)) if webhook else None,
+    )
 
 
 def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:

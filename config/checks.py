@@ -17,8 +17,6 @@ MINIMUM_TOKEN_LENGTH: Final = 16
 """Characters of an admin token on an address that others can reach."""
 _NO_SUBJECTS: Final = frozenset({"email", "name", "nickname", "preferred_username", "upn"})
 """Claims that a person may change, or that are given to somebody else one day."""
-_SHORTEST_FACTOR_KEY: Final = 32
-"""Characters: 128 bits and more, written in hex."""
 _MAXIMUM_SUGGESTIONS: Final = 20
 """Each looks at every name there is; a file with more wrong names has another trouble."""
 
@@ -141,15 +139,6 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
     reserved = f"/{paths.RESERVED_SEGMENT}"
     if url and f"{url.value}/".startswith(f"{reserved}/") and url.value != f"{reserved}/login":
         report(url.place, f"login.url: under {reserved} there is only {reserved}/login")
-    database, key = _find(root, "login", "database"), _find(root, "login", "factor_key", as_=str)
-    if database and not key:
-        report(
-            database.place,
-            "login.factor_key: gateways that share a database share a key; make one with "
-            "`openssl rand -hex 32`",
-        )
-    if key and len(key.value) < _SHORTEST_FACTOR_KEY:
-        report(key.place, f"login.factor_key: it needs {_SHORTEST_FACTOR_KEY} characters or more")
     _check_unique(_items(root, "login", "providers"), "id", "provider", report)
     for provider, _ in _items(root, "login", "providers"):
         scopes = _find(provider, "scopes")
@@ -163,6 +152,31 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
                 "changed; take an identifier that never does, such as sub",
             )
     _check_namespaces(root, report)
+    _check_mail(root, report)
+
+
+def _check_mail(root: PlacedMapping, report: Report) -> None:
+    mail = _find(root, "login", "mail")
+    smtp, webhook = _find(root, "login", "mail", "smtp"), _find(root, "login", "mail", "webhook")
+    if mail and bool(smtp) == bool(webhook):
+        report(mail.place, "login.mail: say smtp or webhook, and one of them")
+    if smtp and not _find(root, "login", "mail", "from"):
+        report(smtp.place, "login.mail.from is needed: say who the messages come from")
+    server = _find(root, "login", "mail", "smtp", "server", as_=addresses.address)
+    security = _find(root, "login", "mail", "smtp", "security")
+    is_open = security and security.value == "none"
+    if security and is_open and server and not addresses.is_loopback(server.value.host):
+        report(
+            security.place,
+            "login.mail.smtp.security: without TLS whoever is on the way reads the links; "
+            "none is for a server on this machine",
+        )
+    enabled = _find(root, "login", "registration", "enabled", as_=quantities.flag)
+    if enabled and enabled.value and not mail:
+        report(
+            enabled.place,
+            "login.registration: addresses are confirmed by mail; say how in login.mail",
+        )
 
 
 def _check_namespaces(root: PlacedMapping, report: Report) -> None:

@@ -33,6 +33,7 @@ from config.names import (
     namespace,
     query_parameter,
     request_line,
+    sender,
 )
 from config.paths import literal_path, literal_target, path_pattern, prefix
 from config.quantities import count, duration, flag, size, workers
@@ -44,6 +45,7 @@ FORMATS: Final[Mapping[str, Callable[[Any], object]]] = {
         secure_url, path_or_url, endpoint, store_url, database_url, path_pattern, literal_path,
         prefix, literal_target, name, namespace, method, cookie_name, query_parameter,
         identity_field_name, field_name, field_value, request_line, condition, acr, colour,
+        sender,
     )
 }  # fmt: skip
 """The schema's `format` names and what reads them."""

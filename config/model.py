@@ -116,6 +116,47 @@ class Provider(msgspec.Struct, frozen=True):
     prompt: str = ""
 
 
+class Smtp(msgspec.Struct, frozen=True):
+    """A mail server that takes what we send."""
+
+    server: Address
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str = ""
+    password: Secret | None = None
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """A service that is told as JSON, signed."""
+
+    url: str
+    secret: Secret
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """How people are written to: by one of the two."""
+
+    sender: str = ""
+    smtp: Smtp | None = None
+    webhook: Webhook | None = None
+
+
+class Links(msgspec.Struct, frozen=True):
+    """How long links are good for, in seconds."""
+
+    invitation: float = 259_200.0
+    reset: float = 1_800.0
+    registration: float = 86_400.0
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What strangers get who sign up."""
+
+    domains: tuple[str, ...] = ()
+    """Of their e-mail addresses, lower case; empty: any."""
+    tenant: str = ""
+    roles: tuple[str, ...] = ()
+
+
 class Login(msgspec.Struct, frozen=True):
     """Where people are sent to sign in."""
 
@@ -124,9 +165,11 @@ class Login(msgspec.Struct, frozen=True):
     accounts: bool = True
     database: Secret | None = None
     """A PostgreSQL URL; None: the file in the data directory."""
-    factor_key: Secret | None = None
-    """Seals the secrets of authenticator apps; None: made, and kept in the data directory."""
     providers: tuple[Provider, ...] = ()
+    mail: Mail | None = None
+    links: Links = Links()
+    registration: Registration | None = None
+    """None: nobody signs up by themselves."""
 
 
 class PageSettings(msgspec.Struct, frozen=True):

@@ -4,11 +4,13 @@ Every function raises `ValueError` with what is wrong, without repeating the val
 """
 
 import re
+from email.utils import parseaddr
 from typing import Final
 
 from config.addresses import Url
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_EMAIL = re.compile(r"[^\s@<>()\[\]\\,;:\"]{1,64}@[^\s@<>()\[\]\\,;:\"]{1,253}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -16,6 +18,22 @@ def name(value: str) -> str:
     """Return a name that the operator gives: of a route, an upstream, a provider."""
     if not _NAME.fullmatch(value):
         raise ValueError("a name has letters, digits and . _ - and begins with a letter or digit")
+    return value
+
+
+def email(value: str) -> str:
+    """Return an e-mail address: of RFC 5321's only the form that people have."""
+    if len(value) > 254 or not _EMAIL.fullmatch(value) or not value.isprintable():
+        raise ValueError("this is no e-mail address")
+    return value
+
+
+def sender(value: str) -> str:
+    """Return who mail comes from: `address`, or `Name <address>`."""
+    name_, address = parseaddr(value)
+    email(address)
+    if not value.isprintable() or value not in {address, f"{name_} <{address}>"}:
+        raise ValueError("write an e-mail address, or Name <address>")
     return value
 
 

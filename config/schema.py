@@ -262,6 +262,51 @@ _PROVIDER = _mapping(
     ),
 )
 
+_MAIL = _mapping(
+    "How people are written to, with links that let them set a password: `smtp` or `webhook`.",
+    from_=_text(
+        "an e-mail address, or Name <address>", "sender", "Who it comes from; needed with `smtp`."
+    ),
+    smtp=_mapping(
+        "A mail server.",
+        ("server",),
+        server=_text("HOST:PORT", "address", "Where it is; usually port 587, or 465 with `tls`."),
+        security=_one_of(
+            "`starttls` and `tls` check its certificate; `none` is for this machine only.",
+            *("starttls", "tls", "none"),
+            default="starttls",
+        ),
+        username=_words("Who we are to it. Default: nobody in particular."),
+        password=_words("The password that goes with it.", writeOnly=True),
+    ),
+    webhook=_mapping(
+        "A service of yours that writes to people; it gets a signed `POST` with JSON.",
+        ("url", "secret"),
+        url=_text("an https URL", "secure-url", "Where; plain http only on this machine."),
+        secret=_words("What the signature is made with.", minLength=16, writeOnly=True),
+    ),
+)
+
+_LINKS = _mapping(
+    "How long a link is good for.",
+    invitation=_duration("To set a first password.", "1m", "30d", default="3d"),
+    reset=_duration("To set another one.", "1m", "1d", default="30m"),
+    registration=_duration("To confirm an address.", "1m", "7d", default="1d"),
+)
+
+_REGISTRATION = _mapping(
+    "Whether strangers may make themselves an account. It works when they have shown that the "
+    "e-mail address is theirs; `login.mail` is needed.",
+    enabled=_flag("Whether they may.", default=False),
+    domains=_set(
+        _text("a domain such as example.com", "host-name", "A domain, without its subdomains."),
+        "Of which e-mail addresses; left out: any.",
+        default=[],
+    ),
+    tenant=_words("The tenant that they belong to. Default: none."),
+    roles=_set(_words("A role."), "The roles that they get.", default=[]),
+)
+
 _LOGIN = _mapping(
     "Where people are sent to sign in.",
     url=_text(
@@ -284,15 +329,10 @@ _LOGIN = _mapping(
         "gateways. Default: the file `.doorward/accounts.sqlite3`, for the gateways of one host.",
         writeOnly=True,
     ),
-    factor_key={
-        "type": "string",
-        "minLength": 1,
-        "writeOnly": True,
-        "description": "Seals the secrets of authenticator apps in the database: 32 random "
-        "characters or more, the same for all gateways of `database`, where it is required. "
-        "Default: made once, in `.doorward/factors.key`.",
-    },
     providers=_list(_PROVIDER, "OpenID providers.", default=[]),
+    mail=_MAIL,
+    links=_LINKS,
+    registration=_REGISTRATION,
 )
 
 _COLOUR: Final = "a colour such as '#2c56c4'"

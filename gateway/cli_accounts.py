@@ -1,8 +1,9 @@
 """`doorward accounts`: who can sign in with the bundled login service."""
 
 import asyncio
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import msgspec
 from auth.io.address import StoreURLError
 from auth.io.database import DatabaseUnavailable
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError, embedded_url
+from auth.io.mail_sending import NotSent, send_letter
 from auth.io.session_store import open_session_store
-from auth.login.accounts import Account, AccountError, Accounts
+from auth.login.accounts import Account, AccountError, Accounts, access_of
 from auth.login.assembly import open_accounts
+from auth.login.mailing import password_letter
+from auth.login.one_time import Purpose
 from auth.login.passwords import MAX_BYTES, UnsuitablePassword
 from auth.ports import AuthUnavailable, Ended
 from config.io.files import load_configuration
@@ -34,6 +38,13 @@ _password_option = click.option(
     is_flag=True,
     help="Read the password from the first line of standard input, and do not ask.",
 )
+
+
+def _link_options(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option(
+        "--print", "print_link", is_flag=True, help="Print the link, and send nothing."
+    )(command)
+    return click.option("--language", default="en", help="Of the letter, such as de.")(command)
 
 
 @click.group()
@@ -92,6 +103,107 @@ def change_password(
         _end_sessions(account, route_file, reason="password_changed")
 
 
+@accounts.command("invite")
+@click.argument("login")
+@click.option("--name", default="", help="The name that pages and upstreams show.")
+@click.option("--tenant", default="", help="The organisation the person belongs to.")
+@click.option("--roles", default="", metavar="A,B", help="Roles, separated by commas.")
+@click.option("--groups", default="", metavar="A,B", help="Groups, separated by commas.")
+@click.option("--email", default="", help="The e-mail address. Default: LOGIN, if it is one.")
+@_link_options
+@_config_option
+def invite(  # noqa: PLR0913 - one argument for each option
+    login: str,
+    *,
+    name: str,
+    tenant: str,
+    roles: str,
+    groups: str,
+    email: str,
+    language: str,
+    print_link: bool,
+    route_file: Path,
+) -> None:
+    """Create the account LOGIN, and send a link with which its owner sets a password.
+
+    An account that is there already gets another invitation, and stays as it is.
+    """
+    with _opened(route_file) as book:
+        try:
+            account = book.find(login)
+        except AccountError:
+            account = book.add(
+                login,
+                None,
+                name=name,
+                tenant=tenant,
+                roles=roles.split(","),
+                groups=groups.split(","),
+                email=email or (login if "@" in login else ""),
+            )
+            click.echo(f"added {account.login}, subject {account.subject}")
+        _hand_over_link(
+            Purpose.INVITATION, account, book, route_file, language=language, print_link=print_link
+        )
+
+
+@accounts.command("reset")
+@click.argument("login")
+@_link_options
+@_config_option
+def reset(login: str, *, language: str, print_link: bool, route_file: Path) -> None:
+    """Send LOGIN a link to set another password; until it is used, the old one counts."""
+    with _opened(route_file) as book:
+        account = book.find(login)
+        if account.disabled:
+            raise AccountError(f"{account.login} is disabled; `doorward accounts enable` it first")
+        _hand_over_link(
+            Purpose.RESET, account, book, route_file, language=language, print_link=print_link
+        )
+
+
+@accounts.command("change")
+@click.argument("login")
+@click.option("--login", "new_login", help="Another login name; the subject stays.")
+@click.option("--name", help="The name that pages and upstreams show.")
+@click.option("--tenant", help="The organisation the person belongs to.")
+@click.option("--roles", metavar="A,B", help="All roles from now on, separated by commas.")
+@click.option("--groups", metavar="A,B", help="All groups from now on, separated by commas.")
+@click.option("--email", help="The e-mail address.")
+@click.option("--keep-sessions", is_flag=True, help="Let the sessions there are go on.")
+@_config_option
+def change_account(  # noqa: PLR0913 - one argument for each option
+    login: str,
+    *,
+    new_login: str | None,
+    name: str | None,
+    tenant: str | None,
+    roles: str | None,
+    groups: str | None,
+    email: str | None,
+    keep_sessions: bool,
+    route_file: Path,
+) -> None:
+    """Change what is given of the account LOGIN; an empty value takes it away.
+
+    Tenant, roles and groups decide what somebody may do: when one changes, the sessions end.
+    """
+    with _opened(route_file) as book:
+        old = book.find(login)
+        new = book.change(
+            login,
+            new_login=new_login,
+            name=name,
+            tenant=tenant,
+            roles=None if roles is None else roles.split(","),
+            groups=None if groups is None else groups.split(","),
+            email=email,
+        )
+    click.echo(f"changed {new.login}")
+    if access_of(new) != access_of(old) and not keep_sessions:
+        _end_sessions(new, route_file, reason="account_changed")
+
+
 @accounts.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all accounts.")
 @_config_option
@@ -139,6 +251,34 @@ def enable_account(login: str, *, route_file: Path) -> None:
     with _opened(route_file) as book:
         account = book.set_disabled(login, disabled=False)
     click.echo(f"enabled {account.login}")
+
+
+def _hand_over_link(  # noqa: PLR0913 - what a letter needs
+    purpose: Purpose,
+    account: Account,
+    book: Accounts,
+    route_file: Path,
+    *,
+    language: str,
+    print_link: bool,
+) -> None:
+    """Send *account* a link, or print it when nothing says how to send one."""
+    loaded = _loaded(route_file)
+    letter = password_letter(account, book, loaded, purpose=purpose, language=language)
+    mail = loaded.login.mail
+    if print_link or mail is None or not account.email:
+        if not print_link:
+            missing = "the account has no e-mail address" if mail else "login.mail is not set"
+            click.echo(f"{missing}: give {account.login} this link", err=True)
+        click.echo(letter.link)
+        return
+    try:
+        asyncio.run(send_letter(mail, letter, letter_id=secrets.token_hex(8)))
+    except NotSent as error:
+        raise click.ClickException(
+            f"the link was not sent: {error}; try again, or print it with --print"
+        ) from error
+    click.echo(f"sent a link to {account.email}")
 
 
 @contextmanager

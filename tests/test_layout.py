@@ -38,10 +38,9 @@ def modules() -> list[str]:
 SERVICE = {
     f"auth/login/{name}.py"
     for name in (
-        *("accounts", "assembly", "back_channel", "front_channel", "passwords", "provider_refresh"),
-        "provider_sign_in",
-        *("beginning", "factors", "own_account", "recovery_codes", "second_factor"),
-        *("provider_sign_out", "service", "sign_in", "throttle"),
+        *("accounts", "assembly", "back_channel", "front_channel", "links", "mailing", "one_time"),
+        *("passwords", "provider_refresh", "provider_sign_in", "provider_sign_out", "service"),
+        *("sign_in", "throttle"),
     )
 }
 """What of the login service touches the world; the rest of it is held to the rules of the core."""

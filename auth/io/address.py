@@ -33,6 +33,8 @@ class StoreAddress(msgspec.Struct, frozen=True):
     password: str = ""
     database: int = 0
     tls: bool = False
+    sentinel_username: str = ""
+    sentinel_password: str = ""
 
     def __repr__(self) -> str:
         where = self.path or ",".join(f"{host}:{port}" for host, port in self.hosts)
@@ -48,7 +50,8 @@ def parse_store_url(url: str) -> StoreAddress:
 
     Forms: `unix:///path.sock`, `redis://[user:password@]host[:port][/database]`, `rediss://` for
     TLS, `redis+sentinel://[user:password@]h1[:port],h2/NAME[/database]` and
-    `redis+cluster://h1,h2`; `?tls=true` asks Sentinel and Cluster servers for TLS.
+    `redis+cluster://h1,h2`; `?tls=true` asks Sentinel and Cluster servers for TLS. The sentinels'
+    own password is `?sentinel_password=`, with `sentinel_username=` if they have users.
 
     Raises:
         StoreURLError: says what is wrong, without the URL's password.
@@ -98,6 +101,8 @@ def _parse(url: str) -> StoreAddress:
         password=password,
         database=database,
         tls=parts.scheme == "rediss" or query.get("tls", [""])[0] == "true",
+        sentinel_username=query.get("sentinel_username", [""])[0],
+        sentinel_password=query.get("sentinel_password", [""])[0],
     )
 
 

@@ -19,12 +19,12 @@ and the lease is waited out in full.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import hiredis
 import msgspec
 
-from auth.io.connection import Connection, Reply, StoreLost, boottime
+from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
 from auth.io.link import Link
 from auth.io.scripts import BROADCAST, FORGET
 from auth.ports import AuthUnavailable
@@ -62,6 +62,14 @@ def read_ending(message: bytes) -> Ending | None:
         return None
 
 
+def read_workers(reply: Reply) -> tuple[dict[bytes, bytes], float]:
+    """Read the answer to `scripts.BROADCAST`: the workers, and the age of their list in seconds."""
+    assert isinstance(reply, list)
+    flat, age = reply
+    workers = dict(zip(flat[::2], flat[1::2], strict=True))
+    return {name: value for name, value in workers.items() if name != _BIRTH}, age / 1000
+
+
 class _Round:
     """One broadcast that waits for its acknowledgements."""
 
@@ -79,6 +87,8 @@ class Barrier:
         self._lease = lease
         self._rounds: dict[bytes, _Round] = {}
         self._count = 0
+        self.longest = lease
+        """Seconds of the longest lease that a worker had when they were asked last."""
         self.uncertain_until = 0.0
         """Until then (boot clock) the registry may lack workers that hold a lease."""
 
@@ -109,6 +119,13 @@ class Barrier:
         Raises:
             AuthUnavailable: the workers could not be told, or it is not known who they are.
         """
+        workers, silent = await self.tell(names, epochs, sent_at=sent_at)
+        return len(workers) - len(silent), len(workers)
+
+    async def tell(
+        self, names: dict[str, float], epochs: dict[str, str], *, sent_at: float
+    ) -> tuple[Collection[bytes], Collection[bytes]]:
+        """Do what `broadcast` does, and return every worker and those of them that were silent."""
         self._count += 1
         number = f"{self._name}:{self._count}"
         ending = Ending(number, self.channel, sent_at, names, epochs)
@@ -120,22 +137,19 @@ class Barrier:
             del self._rounds[number.encode()]
         if silent:
             self._forget(silent)
-        return len(workers) - len(silent), len(workers)
+        return workers.keys(), silent.keys()
 
     async def _tell(self, message: bytes) -> tuple[dict[bytes, bytes], float]:
         """Publish and read the registry, in one step. Repeating it does no harm."""
         command = ("EVAL", BROADCAST, 1, WORKERS_KEY, ENDED_CHANNEL, message)
-        reply = await call_twice(self._link.ready, command)
-        assert isinstance(reply, list)
-        flat, age = reply
-        workers = dict(zip(flat[::2], flat[1::2], strict=True))
-        return {name: value for name, value in workers.items() if name != _BIRTH}, age / 1000
+        return read_workers(await call_twice(self._link.ready, command))
 
     async def _wait(
         self, waiting: _Round, workers: dict[bytes, bytes], age: float, *, executed_at: float
     ) -> dict[bytes, bytes]:
         """Wait for everybody, or their leases' end; return the workers that stayed silent."""
-        longest = max([self._lease, *map(self._lease_in, workers.values())]) + MARGIN
+        self.longest = max([self._lease, *map(self._lease_in, workers.values())])
+        longest = self.longest + MARGIN
         uncertain = max(longest - age, self.uncertain_until - executed_at)
         until = executed_at + min(uncertain, longest)
         if until > boottime():  # a registry that may lack somebody: wait in full
@@ -157,14 +171,18 @@ class Barrier:
 
     def _forget(self, silent: dict[bytes, bytes]) -> None:
         pairs = [part for item in silent.items() for part in item]
-        if self._link.connection is not None:
+        registry = self._registry
+        if self._link.connection is not None and registry is not None:
             with contextlib.suppress(StoreLost):
-                self._link.connection.send(("EVAL", FORGET, 1, WORKERS_KEY, *pairs), lambda _: None)
+                self._link.connection.send(("EVAL", FORGET, 1, registry, *pairs), lambda _: None)
+
+    @property
+    def _registry(self) -> str | None:
+        """The key of the registry of workers."""
+        return WORKERS_KEY
 
 
-async def call_twice(
-    ready: Callable[[], Awaitable[Connection]], command: tuple[str | bytes | int, ...]
-) -> Reply:
+async def call_twice(ready: Callable[[], Awaitable[Connection]], command: Command) -> Reply:
     """Call an idempotent *command*, and once more if the connection broke meanwhile.
 
     Raises:

@@ -52,6 +52,18 @@ def expectation(name: str, record: SessionRecord, ends_at: float) -> Command:
     return ("EVAL", EXPECT, len(keys), *keys, *_facts(name, record, ends_at), "NX")
 
 
+def blind_expectation(name: str, record: SessionRecord, ends_at: float) -> Command:
+    """Do as `expectation`, not looking whether it lives: in a cluster its record is elsewhere."""
+    facts = _facts(name, record, ends_at)
+    return ("EVAL", EXPECT, 2, EXPIRING_KEY, EXPIRING_FACTS_KEY, *facts, "NX")
+
+
+def telling(name: str, now: float, reason: bytes | str) -> Command:
+    """Return the command that tells of the end of a session that is expected to end, once."""
+    keys = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
+    return ("EVAL", TELL, len(keys), *keys, name, now, reason)
+
+
 def _facts(name: str, record: SessionRecord, ends_at: float) -> tuple[str | int, ...]:
     # Nothing that a foreign record says may be too large for the store's numbers.
     expires = milliseconds(min(record.expires_at, ends_at + LONGEST_SESSION))
@@ -98,8 +110,7 @@ def _outcome(name: str, replies: Sequence[Reply], now: float) -> Command:
         facts = _facts(name, record, now + max(left, 0.01))
         return ("EVAL", EXPECT, 2, EXPIRING_KEY, EXPIRING_FACTS_KEY, *facts, "XX")
     reason = tombstone if isinstance(tombstone, bytes) else b""
-    keys = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
-    return ("EVAL", TELL, len(keys), *keys, name, now, reason)
+    return telling(name, now, reason)
 
 
 def _parse(value: object) -> SessionRecord | None:

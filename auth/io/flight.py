@@ -44,7 +44,7 @@ LEAST_GAIN = 0.05
 """A report that would gain less than this part of the idle time is not worth a write."""
 
 Expected = type | tuple[type, ...]
-_BYTES: Expected = (bytes, type(None))
+BYTES: Expected = (bytes, type(None))
 
 
 OnVerdict = Callable[[Verdict | Exception], None]
@@ -54,7 +54,11 @@ OnVerdict = Callable[[Verdict | Exception], None]
 class Reading(Protocol):
     """What flights need of the store that sends them."""
 
-    cache: SessionCache
+    @property
+    def cache(self) -> SessionCache:
+        """Return where verdicts are kept."""
+        ...
+
     endings: Endings
     last_records: LastRecords
     idle_timeout: float
@@ -136,7 +140,7 @@ class Flight:
             self._epochs[name] = known
         elif name not in self._epochs:
             key = epoch_key(name)
-            self._ask(key, ("GET", key), partial(self._put_epoch, name), _BYTES)
+            self._ask(key, ("GET", key), partial(self._put_epoch, name), BYTES)
 
     def _put_epoch(self, name: str, reply: Reply) -> None:
         assert reply is None or isinstance(reply, bytes)
@@ -200,6 +204,8 @@ def _settle(future: "asyncio.Future[Verdict]", verdict: Verdict | Exception) -> 
 class SessionFlight(Flight):
     """Reads whether a session is live."""
 
+    _of_all = ALL_SESSIONS
+    """The epoch of every session, under the name that it has for this one."""
     _value: bytes | None = None
     _tombstone: bytes | None = None
     _ttl = -2
@@ -211,7 +217,7 @@ class SessionFlight(Flight):
         record, tombstone = session_key(name), ended_key(name)
         self._ask(record, ("MGET", record, tombstone), self._put_values, list)
         self._ask(record, ("PTTL", record), self._put_ttl, int)
-        self._ask_epoch(ALL_SESSIONS)
+        self._ask_epoch(self._of_all)
         subject = self._reading.last_records.subject(name)
         self._first = subject is None
         if subject is not None:
@@ -262,7 +268,7 @@ class SessionFlight(Flight):
 
     def _judge(self, record: SessionRecord) -> None:
         reading = self._reading
-        names = (ALL_SESSIONS, epoch_name("", record.subject))
+        names = (self._of_all, epoch_name("", record.subject))
         if any(
             reading.endings.epoch_of(epoch, self._epochs[epoch]).covers_session(
                 record.created_at, self._name
@@ -300,7 +306,7 @@ class TokenFlight(Flight):
 
     def _read(self) -> None:
         key = revoked_key(self._name)
-        self._ask(key, ("GET", key), self._put, _BYTES)
+        self._ask(key, ("GET", key), self._put, BYTES)
         self._ask_epoch(self._token.epoch)
         if self._connection_of(key).tracking:
             for bucket in self._buckets:
@@ -312,7 +318,7 @@ class TokenFlight(Flight):
         """Read a mark, under a ticket of its own; this token's verdict does not wait for it."""
         self._reading.cache.flights[bucket] = self
         key, put = bucket_key(bucket), partial(self._put_bucket, bucket)
-        self._connection_of(key).send(("GET", key), put, _BYTES)
+        self._connection_of(key).send(("GET", key), put, BYTES)
 
     def _put_bucket(self, bucket: str, reply: Reply) -> None:
         cache = self._reading.cache

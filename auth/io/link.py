@@ -22,6 +22,8 @@ from auth.ports import AuthUnavailable
 PATIENCE = 0.8
 """Seconds that the oldest command in flight may take."""
 _HANDSHAKE = 0.5
+# To tell a new primary of 100,000 endings takes seconds; each part of it has `PATIENCE`.
+_GREETING = 30.0
 # A store that is back must be in use within a second, also after a long time away.
 _BACKOFF = (0.0, 0.02, 0.05, 0.1, 0.2)
 
@@ -145,7 +147,7 @@ class Link:
                 self._on_down()
 
         connection.on_lost = lose
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(_GREETING):
             await self._on_up(connection)
         if gone.is_set():
             raise StoreLost("the connection to the store was lost at once")

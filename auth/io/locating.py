@@ -36,7 +36,13 @@ async def locate_primary(address: StoreAddress) -> StoreAddress:
         StoreLost: none of them knows.
     """
     for host in address.hosts:
-        sentinel = StoreAddress("single", hosts=(host,), tls=address.tls)
+        sentinel = StoreAddress(
+            "single",
+            hosts=(host,),
+            username=address.sentinel_username,
+            password=address.sentinel_password,
+            tls=address.tls,
+        )
         with contextlib.suppress(OSError, StoreLost, hiredis.HiredisError, TimeoutError):
             async with asyncio.timeout(_SENTINEL_PATIENCE):
                 connection = await open_connection(sentinel, channel="", tracking=False)
@@ -69,8 +75,15 @@ def command_client(address: StoreAddress) -> "redis.asyncio.Redis":
         "driver_info": None,
     }
     if address.kind == "sentinel":
-        plain: dict[str, Any] = {"protocol": 2, "socket_timeout": _SENTINEL_PATIENCE}
-        sentinel = Sentinel(address.hosts, sentinel_kwargs=plain)  # type: ignore[no-untyped-call]
+        asking: dict[str, Any] = {
+            "username": address.sentinel_username or None,
+            "password": address.sentinel_password or None,
+            "protocol": 2,
+            "socket_timeout": _SENTINEL_PATIENCE,
+            "driver_info": None,
+            "ssl": address.tls,
+        }
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
         client: redis.asyncio.Redis = sentinel.master_for(
             address.primary, db=address.database, ssl=address.tls, **options
         )

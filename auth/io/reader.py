@@ -50,7 +50,7 @@ from config.model import SessionSettings
 
 OnEnded = Callable[[frozenset[str] | None], None]
 # A server that says one of these is no primary any more, or is cut off from its replicas.
-_NOT_PRIMARY = ("READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+NOT_PRIMARY = ("READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 _MOST_DOUBTFUL = 10_000
 _log = logging.getLogger("doorward.store")
 
@@ -84,6 +84,9 @@ class Reader:
 
     `link` must be set, once, to the link whose `on_up`, `on_tick` and `on_down` call this.
     """
+
+    _session_flight: type[SessionFlight] = SessionFlight
+    _token_flight: type[TokenFlight] = TokenFlight
 
     def __init__(self, settings: SessionSettings, *, name: str) -> None:
         self.cache = SessionCache()
@@ -147,7 +150,7 @@ class Reader:
             assert isinstance(absence.verdict, str)
             return absence.verdict
         try:
-            verdict = await self._read(digest, partial(SessionFlight, self, digest))
+            verdict = await self._read(digest, partial(self._session_flight, self, digest))
         except AuthUnavailable:
             known = self._known_good(digest, serve_cached)
             if known is None:
@@ -234,16 +237,23 @@ class Reader:
         if known is not None:
             return known
         try:
-            verdict = await self._read(token.name, partial(TokenFlight, self, token))
+            verdict = await self._read(token.name, partial(self._token_flight, self, token))
         except AuthUnavailable:
-            entry = self.cache.tokens.get(token.name)
-            if self.clock() - self.fresh_as_of > serve_cached:
-                raise
-            if entry is None and not self._is_clean(token):
+            was_revoked = self._known_of(token, serve_cached)
+            if was_revoked is None:
                 raise
             self.counters["served_cached"] += 1
-            verdict = entry.verdict if entry is not None else False
+            verdict = was_revoked
         return verdict is not False or token.name in self.endings
+
+    def _known_of(self, token: TokenRef, serve_cached: float) -> Verdict | None:
+        """The store is out: return what was known of *token* when it was lost."""
+        if self.clock() - self.fresh_as_of > serve_cached:
+            return None
+        entry = self.cache.tokens.get(token.name)
+        if entry is not None:
+            return entry.verdict
+        return False if self._is_clean(token) else None
 
     async def _read(
         self, name: str, flight_over: Callable[[Callable[[str], Connection]], Flight]
@@ -355,8 +365,12 @@ class Reader:
         self._next_sweep = self.clock()
         self.counters["flushes"] += 1
 
-    def silence(self) -> float:
-        """Return since how many seconds nothing was heard of the store: of endings, that is."""
+    def silence(self, name: str = "") -> float:
+        """Return since how many seconds nothing was heard of the store: of endings, that is.
+
+        *name*: of the session or the token; in a cluster its shards count, else the worst of all.
+        """
+        del name
         # A server that answers and grants no lease may be one that is cut off from the others.
         return self.clock() - max(self._heard_at, self.fresh_as_of)
 
@@ -372,6 +386,10 @@ class Reader:
 
     def tick(self, connection: Connection) -> None:
         """Renew the lease, and look after what changed."""
+        self._renew(connection)
+        self._look_after()
+
+    def _renew(self, connection: Connection) -> None:
         if connection.tracking:
             self._beats += 1
             value = f"{self._beats} {round(self._lease * 1000)}"
@@ -382,6 +400,8 @@ class Reader:
             )
         else:
             connection.send(("PING",), partial(self._hear_answer, self.clock()))
+
+    def _look_after(self) -> None:
         now = self.clock()
         if now >= self._next_sweep:
             self._next_sweep = now + 1.0
@@ -399,7 +419,7 @@ class Reader:
             self.cache.lease_until = sent_at + self._lease
         elif isinstance(reply, hiredis.ReplyError):
             self.counters["leases_refused"] += 1
-            if str(reply).startswith(_NOT_PRIMARY):
+            if str(reply).startswith(NOT_PRIMARY):
                 connection.close()
 
     def _on_push(self, connection: Connection, push: list[object]) -> None:

@@ -44,48 +44,60 @@ async def read_records(call_all: CallAll, digests: Sequence[str]) -> list[Stored
             values, ttl, ended = replies[3 * number : 3 * number + 3]
             assert isinstance(values, list)
             if isinstance(values[0], bytes) and isinstance(ttl, int) and not ended:
-                record_or_none = _parse(values[0])
+                record_or_none = read_record(values[0])
                 if record_or_none is not None:
                     found.append(Stored(name, record_or_none, ttl / 1000))
     return found
 
 
-async def records_of(call_all: CallAll, subject: str, *, now: float) -> tuple[list[Stored], bool]:
+async def records_of(
+    call_all: CallAll, scans: Sequence[CallAll], subject: str, *, now: float
+) -> tuple[list[Stored], bool]:
     """Return the records of *subject* that were found, and whether those are all there were.
 
+    *scans* call commands about all keys, each at one server.
     Clears the index of what has expired.
     """
     key = index_key(subject)
-    _, indexed, size = await call_all(
-        [("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGE", key, 0, -1), ("DBSIZE",)]
-    )
+    _, indexed = await call_all([("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGE", key, 0, -1)])
     assert isinstance(indexed, list)
-    assert isinstance(size, int)
     digests = {name.decode("utf-8", "replace") for name in indexed}
-    complete = size <= _MOST_SCANNED
+    complete = await _size(scans) <= _MOST_SCANNED
     if complete:
-        digests.update(await scan_digests(call_all))
+        digests.update(await scan_digests(scans))
     stored = await read_records(call_all, sorted(digests))
     return [each for each in stored if each.record.subject == subject], complete
 
 
-async def scan_digests(call_all: CallAll) -> set[str]:
+async def _size(scans: Sequence[CallAll]) -> int:
+    sizes = [size for scan in scans for size in await scan([("DBSIZE",)])]
+    return sum(size for size in sizes if isinstance(size, int))
+
+
+async def scan_digests(scans: Sequence[CallAll]) -> set[str]:
     """Return the digest of every record in the store."""
+    digests: set[str] = set()
+    for scan in scans:
+        await _scan_one(scan, digests)
+    return digests
+
+
+async def _scan_one(scan: CallAll, digests: set[str]) -> None:
     pattern = session_key("*")
     begin, end = pattern.encode().split(b"*")
-    digests: set[str] = set()
     cursor: bytes = b"0"
     while True:
-        (reply,) = await call_all([("SCAN", cursor, "MATCH", "doorward:session:*", "COUNT", 1000)])
+        (reply,) = await scan([("SCAN", cursor, "MATCH", "doorward:session:*", "COUNT", 1000)])
         assert isinstance(reply, list)
         cursor, keys = reply
         digests.update(key[len(begin) : -len(end)].decode("utf-8", "replace") for key in keys)
         if cursor == b"0":
-            return digests
+            return
 
 
-def _parse(value: bytes) -> SessionRecord | None:
+def read_record(value: object) -> SessionRecord | None:
+    """Return the record that *value* is; None if it is none."""
     try:
-        return parse_record(value)
+        return parse_record(value) if isinstance(value, bytes) else None
     except MalformedRecord:
         return None

@@ -111,10 +111,10 @@ return 1
 """
 
 TOUCH = """
--- KEYS: record, tombstone. ARGV: idle ms, now ms, least gain ms. Returns ms to live, 0: it is gone.
+-- KEYS: record [, tombstone]. ARGV: idle ms, now ms, least gain ms. Returns ms to live; 0: gone.
 -- Extends what is there; never shortens, never beyond expires_at, never brings back.
 local value = redis.call('GET', KEYS[1])
-if not value or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if not value or (KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1) then return 0 end
 local left = redis.call('PTTL', KEYS[1])
 local ok, record = pcall(cjson.decode, value)
 if left < 0 or not ok or type(record) ~= 'table' or type(record.expires_at) ~= 'number' then
@@ -127,10 +127,10 @@ return idle
 """
 
 UPDATE = """
--- KEYS: record, tombstone. ARGV: value that was read, value. 0: it is gone, 2: it has changed.
+-- KEYS: record [, tombstone]. ARGV: value that was read, value. 0: it is gone, 2: it has changed.
 -- Lives as long as before; never brings back.
 local value = redis.call('GET', KEYS[1])
-if not value or redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+if not value or (KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1) then return 0 end
 if value == ARGV[2] then return 1 end
 if value ~= ARGV[1] then return 2 end
 redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
@@ -155,4 +155,44 @@ local value = string.format('%.0f', at)
 if ARGV[2] ~= '' then value = value .. ' ' .. ARGV[2] end
 redis.call('SET', KEYS[1], value, 'EX', ARGV[3])
 return value
+"""
+
+# A cluster: what a server claims, read inside the step that rests on it. Own line of CLUSTER NODES:
+# <id> <address> <flags> <primary> <ping> <pong> <epoch> <link> <slots and what is being moved>
+_CLAIMS = """
+local id, flags, epoch, slots = string.match('\\n' .. redis.call('CLUSTER', 'NODES'),
+  '\\n(%S+) %S+ (myself%S*) %S+ %S+ %S+ (%S+) %S+ ?([^\\n]*)')
+local claims = table.concat({id, flags, epoch, slots}, ' ')
+"""
+
+CLAIMS = f"""
+-- Returns what this server claims.
+{_CLAIMS}
+return claims
+"""
+
+SHARD_BEAT = f"""
+-- As BEAT, if nothing has changed hands. KEYS: workers. ARGV: worker, "<beat> <lease ms>", claims.
+-- Returns 1, or what is claimed now.
+{_CLAIMS}
+if claims ~= ARGV[3] then return claims end
+{BEAT}
+"""
+
+SHARD_BROADCAST = f"""
+-- As BROADCAST, if nothing has changed hands. KEYS: workers. ARGV: channel, message, claims.
+{_CLAIMS}
+if claims ~= ARGV[3] then return claims end
+{BROADCAST}
+"""
+
+ENTOMB = """
+-- KEYS: tombstone. ARGV: reason, ms to live, longest ms. Alone in its step: while their slot is
+-- moved, the record may be at another server. Never shortens what stands there.
+-- Returns: was it the first, ms to live.
+local held = redis.call('GET', KEYS[1])
+local left = math.max(tonumber(ARGV[2]), redis.call('PTTL', KEYS[1]))
+left = math.min(left, tonumber(ARGV[3]))
+redis.call('SET', KEYS[1], held or ARGV[1], 'PX', string.format('%.0f', left))
+return {held and 0 or 1, left}
 """

@@ -24,16 +24,38 @@ from collections import OrderedDict
 
 from auth.revocation import Epoch, buckets_near
 from auth.session import SessionRecord, parse_record
+from auth.slots import Claims
 
 Verdict = SessionRecord | str | bool
 """A live session, the reason why there is none, or whether a token is revoked."""
 FOREVER = float("inf")
 
 
+class Lease:
+    """What one shard has granted under one set of claims.
+
+    A copy of what was read from the shard may be used until `until`. Once `void` it never may be
+    again: the server's claims have changed, or the connection did.
+    """
+
+    __slots__ = ("claims", "fresh_as_of", "until", "void")
+
+    def __init__(self, claims: Claims) -> None:
+        self.claims = claims
+        self.until = 0.0
+        self.fresh_as_of = 0.0
+        self.void = False
+
+    def revoke(self) -> None:
+        """What was read under it may not be used any more."""
+        self.until = 0.0
+        self.void = True
+
+
 class Entry:
     """A verdict with its limits, seconds on the boot clock."""
 
-    __slots__ = ("deadline", "epochs", "touch_at", "used", "verdict")
+    __slots__ = ("deadline", "epochs", "leases", "touch_at", "used", "verdict")
 
     def __init__(
         self,
@@ -48,6 +70,8 @@ class Entry:
         self.touch_at = touch_at
         """When use of it must be reported to the store, to keep the session from idling out."""
         self.epochs = epochs
+        self.leases: tuple[Lease, ...] = ()
+        """Of the shards that it was read from; a single store has one lease for all."""
         self.used = False
 
 

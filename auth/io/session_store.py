@@ -11,20 +11,22 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 
 import hiredis
 import msgspec
+from redis.asyncio import Redis
 
-from auth.io.address import StoreAddress, StoreURLError, parse_store_url
+from auth.io.address import StoreAddress, parse_store_url
 from auth.io.barrier import Barrier
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
 from auth.io.expiry import expectation, tell_of_expired
-from auth.io.link import Link
+from auth.io.link import PATIENCE, Link
 from auth.io.locating import close_client, command_client, open_primary
 from auth.io.reader import Newcomer, OnEnded, Reader
-from auth.io.records import Stored, read_records, records_of, scan_digests
+from auth.io.records import CallAll, Stored, read_records, records_of, scan_digests
 from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH, UPDATE
 from auth.ports import AuthUnavailable, Change, Ended, SessionSummary
 from auth.revocation import (
@@ -60,17 +62,17 @@ from config.model import SessionSettings
 
 # A logout for a session nobody knows leaves a tombstone for so long only: it costs the caller
 # nothing to make up cookies. Long enough for a record that is just being replicated.
-_UNKNOWN_FOR = 60.0
+UNKNOWN_FOR = 60.0
 # Verifiers allow a token's clock to be off; its revocation must not end before they all refuse it.
 _TOKEN_LEEWAY = 300.0
 # Milliseconds; more than lies between the writing of a mark and of what it stands for.
 _MARK_LONGER = 60_000
 # Where an ending is told of, in the step that ends.
 _TOLD = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
-_BEATS_PER_LEASE = 5
+BEATS_PER_LEASE = 5
 _MOST_CHANGES = 5
 """Times that a change is made again because somebody else has made one."""
-_PAGE = 500
+PAGE = 500
 
 
 async def open_session_store(
@@ -85,7 +87,13 @@ async def open_session_store(
     Raises:
         StoreURLError: the URL cannot be used.
     """
-    store = RedisSessionStore(parse_store_url(url), settings, worker=worker)
+    address = parse_store_url(url)
+    if address.kind == "cluster":
+        from auth.io.cluster_store import ClusterSessionStore  # noqa: PLC0415 - it builds on this
+
+        store: RedisSessionStore = ClusterSessionStore(address, settings, worker=worker)
+    else:
+        store = RedisSessionStore(address, settings, worker=worker)
     await store.connect()
     return store
 
@@ -94,19 +102,17 @@ class RedisSessionStore:
     """See `open_session_store`; implements `SessionStore` and `TokenRevocations`."""
 
     def __init__(self, address: StoreAddress, settings: SessionSettings, *, worker: bool) -> None:
-        if address.kind == "cluster":
-            raise StoreURLError("redis+cluster:// is not supported yet: use one primary")
         self._address = address
         self._settings = settings
         self._worker = worker
         self._name = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._reader = Reader(settings, name=self._name)
+        self._reader = self._make_reader()
         self._closed = False
         self._identity: tuple[bytes, bytes] | None = None
         self._control_identity: tuple[bytes, bytes] | None = None
         self._control: Link
         self._barrier: Barrier
-        self.commands = command_client(address)
+        self.commands = self._make_commands()
         # The hot path without a detour.
         self.peek = self._reader.peek
         self.find = self._reader.find
@@ -119,9 +125,16 @@ class RedisSessionStore:
         self.lag = self._reader.lag
         self.wall = time.time
 
+    def _make_reader(self) -> Reader:
+        return Reader(self._settings, name=self._name)
+
+    def _make_commands(self) -> Redis:
+        """Return a client for everything that is not a session."""
+        return command_client(self._address)
+
     async def connect(self) -> None:
         """Start the links and wait a moment for them."""
-        beat = min(self._settings.lease / _BEATS_PER_LEASE, 0.1)
+        beat = min(self._settings.lease / BEATS_PER_LEASE, 0.1)
         channel = f"doorward:acknowledged:{self._name}"
         self._control = Link(
             partial(open_primary, self._address, channel=channel, tracking=False),
@@ -160,7 +173,7 @@ class RedisSessionStore:
         await close_client(self.commands)
 
     async def _meet_tracked(self, connection: Connection) -> None:
-        identity, _ = await _identify(connection)
+        identity, _ = await identify(connection)
         replaced = self._identity is not None and identity != self._identity
         if replaced:
             await self._replay(connection)
@@ -169,24 +182,16 @@ class RedisSessionStore:
 
     async def _replay(self, connection: Connection) -> None:
         """Tell another server what ended: it may be a replica that never heard of it."""
-        reader = self._reader
-        names, epochs = reader.endings.replay(reader.clock())
-        for name, seconds in names.items():
-            milliseconds = max(1, min(int(seconds), LONGEST_SESSION) * 1000)
-            connection.send(("DEL", session_key(name)), _ignore)
-            connection.send(("SET", ended_key(name), "replayed", "PX", milliseconds), _ignore)
-            connection.send(_mark(name, milliseconds), _ignore)
-            connection.send(("SET", revoked_key(name), "replayed", "PX", milliseconds), _ignore)
-        for name, epoch in epochs.items():
-            connection.send(_mark(name, LONGEST_SESSION * 1000), _ignore)
-            connection.send(
-                ("EVAL", EPOCH, 1, epoch_key(name), epoch.at, epoch.keep, LONGEST_SESSION), _ignore
-            )
-        await connection.call("PING")
+        names, epochs = self._reader.endings.replay(self._reader.clock())
+        commands = [
+            *(command for item in names.items() for command in over_again(*item)),
+            *(command for item in epochs.items() for command in epoch_again(*item)),
+        ]
+        await send_all(connection, commands)
 
     async def _meet_control(self, connection: Connection) -> None:
         connection.on_push = self._barrier.on_push
-        identity, uptime = await _identify(connection)
+        identity, uptime = await identify(connection)
         changed = self._control_identity is not None and identity != self._control_identity
         if changed or uptime <= self._settings.lease + 2:
             self._barrier.doubt_registry(for_seconds=2 * self._settings.lease)
@@ -233,19 +238,40 @@ class RedisSessionStore:
                 return list(replies)
         raise AuthUnavailable("the session store was lost twice in a row")
 
+    def _scans(self) -> Sequence[CallAll]:
+        """Return what calls commands about all keys, once for each server that has some."""
+        return (self._call_all,)
+
     async def create(self, record: SessionRecord) -> str:
         """Store a new session and return its cookie value; known everywhere at once.
 
         Raises:
             AuthUnavailable: not stored, or its subject's sessions were ended since `created_at`.
         """
-        cookie = new_cookie_value()
+        cookie = self._new_cookie_value(record.subject)
         name, now = digest(cookie), self.wall()
         created_at = _not_whole(milliseconds(record.created_at), milliseconds(now)) / 1000
         record = msgspec.structs.replace(record, created_at=created_at)
         live_for = min(self._settings.idle_timeout, record.expires_at - now)
         if live_for <= 0:
             raise ValueError("expires_at has passed")
+        created, of_subject, of_all = await self._put(name, record, live_for, now)
+        if not created:
+            raise AuthUnavailable("the session was ended while it was being created")
+        for value in (of_subject, of_all):
+            assert value is None or isinstance(value, bytes)
+            if parse_epoch(value).covers_session(record.created_at, name):
+                raise AuthUnavailable("all sessions were ended during this sign-in: sign in again")
+        return cookie
+
+    def _new_cookie_value(self, subject: str) -> str:
+        del subject
+        return new_cookie_value()
+
+    async def _put(
+        self, name: str, record: SessionRecord, live_for: float, now: float
+    ) -> tuple[bool, Reply, Reply]:
+        """Write a new record; return whether it stands, and the values of its two epochs."""
         keys = (session_key(name), ended_key(name), EVENTS_KEY)
         facts = (encode_record(record), round(live_for * 1000), name, record.subject, now)
         index, epoch = index_key(record.subject), epoch_name("", record.subject)
@@ -260,17 +286,11 @@ class RedisSessionStore:
                 ("EXPIRE", index, LONGEST_SESSION),
             ]
         )
-        if created != 1:
-            raise AuthUnavailable("the session was ended while it was being created")
-        for value in (of_subject, of_all):
-            assert value is None or isinstance(value, bytes)
-            if parse_epoch(value).covers_session(record.created_at, name):
-                raise AuthUnavailable("all sessions were ended during this sign-in: sign in again")
-        return cookie
+        return created == 1, of_subject, of_all
 
     async def update(self, digest: str, change: Change) -> bool:
         """Put what *change* makes of the record in its place; see `SessionStore.update`."""
-        keys = (session_key(digest), ended_key(digest))
+        keys = self._keys_of(digest)
         for _ in range(_MOST_CHANGES):
             (value,) = await self._call_all([("GET", keys[0])])
             if not isinstance(value, bytes):
@@ -281,11 +301,19 @@ class RedisSessionStore:
                 return False
             changed = change(record)
             assert changed.subject == record.subject, "another subject is another session"
-            command = ("EVAL", UPDATE, 2, *keys, value, encode_record(changed))
+            facts = (value, encode_record(changed))
+            command: Command = ("EVAL", UPDATE, len(keys), *keys, *facts)
             (done,) = await self._call_all([command])
             if done != 2:
                 return bool(done)
         raise AuthUnavailable("a session's record is being changed all the time")
+
+    def _keys_of(self, name: str) -> tuple[str, ...]:
+        """Return the keys with which a record is written anew: its own, and what would forbid it.
+
+        The second may be left out: a tombstone wins over whatever the record says.
+        """
+        return (session_key(name), ended_key(name))
 
     async def end(self, digest: str, *, reason: str) -> Ended:
         """End one session, everywhere."""
@@ -298,7 +326,7 @@ class RedisSessionStore:
         started = boottime()
         name = epoch_name("", subject)
         epoch = await self._set_epoch(name, keep)
-        stored, complete = await records_of(self._call_all, subject, now=self.wall())
+        stored, complete = await records_of(self._call_all, self._scans(), subject, now=self.wall())
         if not complete:  # what counts seconds and was made in this one may have been missed
             epoch = await self._set_epoch(name, keep, after_this_second=True)
         digests = [each.digest for each in stored if each.digest != keep]
@@ -328,7 +356,7 @@ class RedisSessionStore:
 
     async def _stored(self) -> dict[str, Stored]:
         """Return every live record of the store."""
-        digests = sorted(await scan_digests(self._call_all))
+        digests = sorted(await scan_digests(self._scans()))
         stored, now = await read_records(self._call_all, digests), self.wall()
         return {each.digest: each for each in stored if each.record.expires_at > now}
 
@@ -368,18 +396,24 @@ class RedisSessionStore:
 
     async def _mark(self, name: str, seconds: float) -> None:
         """Say that something is revoked in the bucket of *name*; always before it is."""
-        await self._call_all([_mark(name, round(seconds * 1000))])
+        await self._call_all([mark(name, round(seconds * 1000))])
 
     async def _set_epoch(self, name: str, keep: str, *, after_this_second: bool = False) -> Epoch:
         if after_this_second:
             await asyncio.sleep(1 - self.wall() % 1)
         now = milliseconds(self.wall())
-        command = ("EVAL", EPOCH, 1, epoch_key(name), now, keep, LONGEST_SESSION)
-        (value,) = await self._call_all([command])
-        assert isinstance(value, bytes)
+        values = await self._call_all(
+            [("EVAL", EPOCH, 1, key, now, keep, LONGEST_SESSION) for key in self._epoch_keys(name)]
+        )
         # What begins after the answer must not fall into the epoch's own millisecond.
         await asyncio.sleep(max(0.0, min((now + 1) / 1000 - self.wall(), 0.001)))
-        return parse_epoch(value)
+        return max(
+            (parse_epoch(value if isinstance(value, bytes) else None) for value in values),
+            key=lambda epoch: epoch.at,
+        )
+
+    def _epoch_keys(self, name: str) -> Sequence[str]:
+        return (epoch_key(name),)
 
     async def _end_records(
         self, digests: Sequence[str], reason: str
@@ -390,11 +424,11 @@ class RedisSessionStore:
             The digests with the seconds for which they must be remembered, and how many lived.
         """
         now = self.wall()
-        limits = (round(now * 1000), round(_UNKNOWN_FOR * 1000), LONGEST_SESSION * 1000)
+        limits = (round(now * 1000), round(UNKNOWN_FOR * 1000), LONGEST_SESSION * 1000)
         names: dict[str, float] = {}
         alive = 0
-        for start in range(0, len(digests), _PAGE):
-            page = digests[start : start + _PAGE]
+        for start in range(0, len(digests), PAGE):
+            page = digests[start : start + PAGE]
             commands: list[Command] = []
             for name in page:
                 keys = (session_key(name), ended_key(name), *_TOLD)
@@ -414,8 +448,9 @@ class RedisSessionStore:
     async def sessions_of(self, subject: str) -> Sequence[SessionSummary]:
         """List the live sessions of *subject*, newest first."""
         now = self.wall()
-        stored, _ = await records_of(self._call_all, subject, now=now)
-        keys = (epoch_key(epoch_name("", subject)), epoch_key(ALL_SESSIONS))
+        stored, _ = await records_of(self._call_all, self._scans(), subject, now=now)
+        name = epoch_name("", subject)
+        keys = (epoch_key(name), epoch_key(self._epoch_of_all(name)))
         epochs = [
             parse_epoch(value if isinstance(value, bytes) else None)
             for value in await self._call_all([("GET", key) for key in keys])
@@ -428,6 +463,11 @@ class RedisSessionStore:
         ]
         return sorted(live, key=lambda each: each.record.created_at, reverse=True)
 
+    def _epoch_of_all(self, name: str) -> str:
+        """Return under which name the epoch of all sessions stands near *name*."""
+        del name
+        return ALL_SESSIONS
+
     def on_ended(self, hook: OnEnded) -> None:
         """Call *hook* with the digests of sessions that ended; None: all of them."""
         self._reader.on_ended(hook)
@@ -437,7 +477,7 @@ class RedisSessionStore:
         return {"worker": self._name, **self._reader.status()}
 
 
-async def _identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
+async def identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
     """Return the server's run and replication ids, and its uptime in seconds.
 
     Raises:
@@ -445,7 +485,8 @@ async def _identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
     """
     fields: dict[bytes, bytes] = {}
     for section in ("server", "replication"):
-        info = await connection.call("INFO", section, expect=bytes)
+        async with asyncio.timeout(PATIENCE):
+            info = await connection.call("INFO", section, expect=bytes)
         assert isinstance(info, bytes)
         fields.update(
             (name, value)
@@ -458,7 +499,39 @@ async def _identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
     return identity, int(fields.get(b"uptime_in_seconds", b"0"))
 
 
-def _mark(name: str, milliseconds: int) -> Command:
+def over_again(name: str, seconds: float) -> tuple[Command, ...]:
+    """Return what tells a server that the session or the token *name* is over."""
+    milliseconds = max(1, min(int(seconds), LONGEST_SESSION) * 1000)
+    return (
+        ("DEL", session_key(name)),
+        ("SET", ended_key(name), "replayed", "PX", milliseconds),
+        mark(name, milliseconds),
+        ("SET", revoked_key(name), "replayed", "PX", milliseconds),
+    )
+
+
+def epoch_again(name: str, epoch: Epoch) -> tuple[Command, ...]:
+    """Return what tells a server of *epoch*."""
+    command = ("EVAL", EPOCH, 1, epoch_key(name), epoch.at, epoch.keep, LONGEST_SESSION)
+    return mark(name, LONGEST_SESSION * 1000), command
+
+
+async def send_all(connection: Connection, commands: Iterable[Command]) -> None:
+    """Run *commands*, any number, and do not care for their answers.
+
+    Raises:
+        StoreLost: the connection broke.
+        TimeoutError: the server takes too long for a part of them.
+    """
+    pages = iter(commands)
+    while page := tuple(islice(pages, 2 * PAGE)):
+        for command in page:
+            connection.send(command, _ignore)
+        async with asyncio.timeout(PATIENCE):
+            await connection.call("PING")
+
+
+def mark(name: str, milliseconds: int) -> Command:
     """Return what marks the bucket of *name*; the mark lives longer than what it stands for."""
     return ("EVAL", MARK, 1, bucket_key(bucket_of(name)), milliseconds + _MARK_LONGER)
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from config.names import email
+
 MAX_LOGIN = 256
 """Characters of a login name; the longest e-mail address has 254 (RFC 5321 section 4.5.3.1)."""
 
@@ -46,6 +48,14 @@ def checked_login(login: str) -> str:
     if not login.isprintable() or any(character.isspace() for character in login):
         raise AccountError("the login name has spaces or control characters; leave them out")
     return login
+
+
+def checked_email(address: str) -> str:
+    """Return the e-mail *address* without outer spaces; raise `AccountError` if it is none."""
+    try:
+        return email(address.strip())
+    except ValueError as error:
+        raise AccountError(str(error)) from None
 
 
 def checked_text(what: str, value: str) -> str:

@@ -19,12 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore
+from typing import TypeVar
 
 import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from auth.io.database import (
+    Connection,
     Database,
     DatabaseTooNew,
     DatabaseUnavailable,
@@ -68,6 +70,13 @@ _SET_DISABLED = (
     "UPDATE accounts SET disabled = :value, revision = revision + 1, changed_at = :now"
     " WHERE subject = :subject"
 )
+
+_CHANGE = (
+    "UPDATE accounts SET login = :login, canonical_login = :canonical_login, name = :name,"
+    " tenant = :tenant, roles = :roles, groups = :groups, email = :email, changed_at = :changed_at,"
+    " revision = revision + :raised WHERE subject = :subject"
+)
+_T = TypeVar("_T")
 
 
 class SignInQueueFull(Exception):
@@ -130,23 +139,40 @@ class Accounts:
             SignInQueueFull: too many are under way.
             AuthUnavailable: the database could not be read.
         """
+        return await self.in_turn(lambda: self._check(login, password))
+
+    async def ask(self, question: Callable[[], _T]) -> _T:
+        """Return what *question* returns, which blocks and does not hash.
+
+        Raises:
+            AuthUnavailable: the database could not be asked.
+        """
+        try:
+            return await asyncio.to_thread(question)
+        except DatabaseUnavailable as error:
+            raise AuthUnavailable("the accounts cannot be asked") from error
+
+    async def in_turn(self, work: Callable[[], _T]) -> _T:
+        """Return what *work* returns, which blocks, and hashes; it waits with the sign-ins.
+
+        Raises:
+            SignInQueueFull: too many are under way.
+            AuthUnavailable: the database could not be asked.
+        """
         if not self._slots.acquire(blocking=False):
             raise SignInQueueFull
         # Freed when the thread is done with it, not when we are: a client that goes away does not
         # stop a hash that runs.
-        work = self._threads.submit(self._check, login, password)
-        work.add_done_callback(lambda _: self._slots.release())
+        doing = self._threads.submit(work)
+        doing.add_done_callback(lambda _: self._slots.release())
         try:
-            return await asyncio.wrap_future(work)
+            return await asyncio.wrap_future(doing)
         except DatabaseUnavailable as error:
-            raise AuthUnavailable("the accounts cannot be read") from error
+            raise AuthUnavailable("the accounts cannot be asked") from error
 
     async def is_current(self, account: Account) -> bool:
         """Tell whether *account* may still sign in with what it signed in with."""
-        try:
-            now = await asyncio.to_thread(self._revision, account.subject)
-        except DatabaseUnavailable as error:
-            raise AuthUnavailable("the accounts cannot be read") from error
+        now = await self.ask(lambda: self._revision(account.subject))
         return now == (account.revision, False)
 
     def find(self, login: str) -> Account:
@@ -162,6 +188,33 @@ class Accounts:
             rows = connection.execute(_SELECT + "WHERE subject = :subject", subject=subject)
         return _account(rows[0]) if rows else None
 
+    def find_named(self, name: str) -> Account | None:
+        """Return the account that a person means by *name*: a login name, else an e-mail address.
+
+        An address that several accounts have means none of them.
+        """
+        found = self._with_hash(name)
+        if found is not None:
+            return found[0]
+        address = canonical_login(name)
+        if "@" not in address:
+            return None
+        with self.database.reading() as connection:
+            # Both sides folded here would need every row; addresses that differ in the case of
+            # letters beyond ASCII are for the administrator.
+            rows = connection.execute(_SELECT + "WHERE lower(email) = :address", address=address)
+        return _account(rows[0]) if len(rows) == 1 else None
+
+    def uses_address(self, address: str) -> bool:
+        """Tell whether any account has the e-mail *address*, or signs in with it."""
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                "SELECT 1 FROM accounts"
+                " WHERE canonical_login = :address OR lower(email) = :address",
+                address=canonical_login(address),
+            )
+        return bool(rows)
+
     def all(self) -> list[Account]:
         """Return every account, by login name."""
         with self.database.reading() as connection:
@@ -173,7 +226,7 @@ class Accounts:
     def add(  # noqa: PLR0913 - one argument for each thing that is known of a person
         self,
         login: str,
-        password: str,
+        password: str | None,
         *,
         name: str = "",
         tenant: str = "",
@@ -183,12 +236,34 @@ class Accounts:
     ) -> Account:
         """Create an account with a new subject and return it.
 
+        Without a *password* nobody signs in with it until one is set (`auth.login.one_time`).
+
         Raises:
             AccountError: the name is taken or cannot be one, or a value has control characters.
             UnsuitablePassword: too short, too long, or the login name.
         """
+        account, row = self.drafted(
+            login, password, name=name, tenant=tenant, roles=roles, groups=groups, email=email
+        )
+        with self.database.writing() as connection:
+            self.insert(connection, row)
+        return account
+
+    def drafted(  # noqa: PLR0913 - as `add`
+        self,
+        login: str,
+        password: str | None,
+        *,
+        name: str = "",
+        tenant: str = "",
+        roles: Iterable[str] = (),
+        groups: Iterable[str] = (),
+        email: str = "",
+    ) -> tuple[Account, dict[str, object]]:
+        """Return an account as `add` makes it, and the row for `insert`; nothing is written yet."""
         login = checked_login(login)
-        check_new_password(password, login=login)
+        if password is not None:
+            check_new_password(password, login=login)
         now = self._clock()
         account = Account(
             subject=str(uuid.uuid4()),
@@ -207,27 +282,71 @@ class Accounts:
             "canonical_login": canonical_login(login),
             "roles": _packed(account.roles),
             "groups": _packed(account.groups),
-            "password_hash": self._hash(password),
+            "password_hash": "" if password is None else self.hashed(password),
             "disabled": 0,
         }
+        return account, row
+
+    def insert(self, connection: Connection, row: dict[str, object]) -> None:
+        """Write the *row* of a new account; raise `AccountError` if its login name is taken."""
         try:
-            with self.database.writing() as connection:
-                connection.execute(_INSERT, **row)
+            connection.execute(_INSERT, **row)
         except Taken:
-            raise AccountError(
-                f"there is already an account {login!r}; `doorward accounts list` shows all"
-            ) from None
-        return account
+            raise _taken(str(row["login"])) from None
 
     def set_password(self, login: str, password: str) -> Account:
         """Give the account of *login* another password and return it."""
         account = self.find(login)
         check_new_password(password, login=account.login)
-        return self._change(account, _REPLACE_HASH, self._hash(password))
+        return self._change(account, _REPLACE_HASH, self.hashed(password))
 
     def set_disabled(self, login: str, *, disabled: bool) -> Account:
         """Let the account of *login* sign in no more, or again, and return it."""
         return self._change(self.find(login), _SET_DISABLED, int(disabled))
+
+    def change(  # noqa: PLR0913 - one argument for each thing that may change
+        self,
+        login: str,
+        *,
+        new_login: str | None = None,
+        name: str | None = None,
+        tenant: str | None = None,
+        roles: Iterable[str] | None = None,
+        groups: Iterable[str] | None = None,
+        email: str | None = None,
+    ) -> Account:
+        """Change what is given of the account of *login* and return it; the subject stays.
+
+        Raises:
+            AccountError: there is no such account, the new name is taken or cannot be one, or a
+                value has control characters.
+        """
+        old = self.find(login)
+        now = self._clock()
+        new = msgspec.structs.replace(
+            old,
+            login=old.login if new_login is None else checked_login(new_login),
+            name=old.name if name is None else checked_text("name", name) or old.login,
+            tenant=old.tenant if tenant is None else checked_text("tenant", tenant),
+            roles=old.roles if roles is None else checked_list("role", roles),
+            groups=old.groups if groups is None else checked_list("group", groups),
+            email=old.email if email is None else checked_text("e-mail address", email),
+            changed_at=now,
+        )
+        row = msgspec.structs.asdict(new) | {
+            "canonical_login": canonical_login(new.login),
+            "roles": _packed(new.roles),
+            "groups": _packed(new.groups),
+            # A sign-in that is under way would bring what somebody may do no more, and links may
+            # be out at an address that is theirs no more.
+            "raised": int(access_of(new) != access_of(old) or new.email != old.email),
+        }
+        try:
+            with self.database.writing() as connection:
+                connection.execute(_CHANGE, **row)
+        except Taken:
+            raise _taken(new.login) from None
+        return self.find(new.login)
 
     def _check(self, login: str, password: str) -> Account | None:
         """Verify exactly one hash, whoever it is; runs in a thread of the pool."""
@@ -235,7 +354,8 @@ class Accounts:
         if text is None:
             return None  # says something about the password, nothing about the name
         found = self._with_hash(login)
-        account, stored = found or (None, self._decoy)
+        account, stored = found or (None, "")
+        stored = stored or self._decoy  # no account, or one without a password
         try:
             self._hasher.verify(stored, text)
         except (VerificationError, InvalidHashError):
@@ -254,7 +374,8 @@ class Accounts:
                 _STRENGTHEN, new=self._hasher.hash(text), subject=account.subject, old=stored
             )
 
-    def _hash(self, password: str) -> str:
+    def hashed(self, password: str) -> str:
+        """Return what is kept of *password*, which `check_new_password` has seen; takes long."""
         text = normalised(password)
         assert text is not None, "check_new_password let it through"
         return self._hasher.hash(text)
@@ -278,6 +399,17 @@ class Accounts:
         with self.database.writing() as connection:
             connection.execute(statement, value=value, now=self._clock(), subject=account.subject)
         return self.find(account.login)
+
+
+def access_of(account: Account) -> tuple[object, ...]:
+    """Return what of *account* decides what it may do."""
+    return (account.tenant, account.roles, account.groups)
+
+
+def _taken(login: str) -> AccountError:
+    return AccountError(
+        f"there is already an account {login!r}; `doorward accounts list` shows all"
+    )
 
 
 def _account(row: Row) -> Account:

@@ -1,12 +1,12 @@
 """How the service says things: pages, JSON and redirects, none of which any cache may keep."""
 
+import math
 from collections.abc import Mapping
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from auth.cookies import form_cookie_name
-from auth.decision import StepUp
 from auth.login.look import Look, wordings_of
 from auth.login.messages import LoginAnswer
 from auth.login.pages import OnFault, Pages
@@ -17,19 +17,10 @@ from config.model import Configuration
 LOGIN_PATH = "/.doorward/login"
 LOGOUT_PATH = "/.doorward/logout"
 SESSIONS_PATH = "/.doorward/sessions"
-SECOND_FACTOR_PATH = "/.doorward/second-factor"
-ACCOUNT_PATH = "/.doorward/account"
-PASSWORD_PATH = f"{ACCOUNT_PATH}/password"
-AUTHENTICATOR_PATH = f"{ACCOUNT_PATH}/authenticator"
-RECOVERY_CODES_PATH = f"{ACCOUNT_PATH}/recovery-codes"
-ACCOUNT_PATHS = (
-    SECOND_FACTOR_PATH,
-    ACCOUNT_PATH,
-    PASSWORD_PATH,
-    AUTHENTICATOR_PATH,
-    RECOVERY_CODES_PATH,
-)
-"""What there is of accounts of our own, beside signing in."""
+FORGOT_PATH = "/.doorward/forgot-password"
+SET_PASSWORD_PATH = "/.doorward/set-password"  # noqa: S105 - a path
+REGISTER_PATH = "/.doorward/register"
+CONFIRM_PATH = "/.doorward/confirm-account"
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -58,6 +49,21 @@ class Problem(msgspec.Struct, frozen=True):
         return title, detail
 
 
+_TOO_MANY = Problem(429, "too_many_attempts", "Too many attempts.")
+
+
+def patience(wait: float) -> Problem:
+    """Return what somebody is told who may try again in *wait* seconds."""
+    minutes = math.ceil(wait / 60)
+    if minutes == 1:
+        return msgspec.structs.replace(_TOO_MANY, detail=phrase("Please try again in a minute."))
+    return msgspec.structs.replace(
+        _TOO_MANY,
+        detail=phrase("Please try again in %(minutes)s minutes."),
+        values={"minutes": minutes},
+    )
+
+
 class Link(msgspec.Struct, frozen=True):
     """Somewhere to go from a page; the text is in its language already."""
 
@@ -70,8 +76,6 @@ class Answers:
 
     def __init__(self, configuration: Configuration, *, on_fault: OnFault | None = None) -> None:
         """Take the settings, and load every page; *on_fault* as in `Pages`."""
-        self.site = urlsplit(configuration.server.public_url).netloc
-        """What authenticator apps call this site."""
         self._pages = Pages(Look.of(configuration), on_fault=on_fault)
         self.wordings = wordings_of(configuration)
         self._session = configuration.session
@@ -87,6 +91,16 @@ class Answers:
     def takes_passwords(self) -> bool:
         """Whether accounts of our own may sign in here."""
         return self._login.accounts and self.serves_sign_in
+
+    @property
+    def offers_reset(self) -> bool:
+        """Whether people may ask for a link when they forgot their password."""
+        return self.takes_passwords and self._login.mail is not None
+
+    @property
+    def offers_registration(self) -> bool:
+        """Whether strangers may sign up."""
+        return self.offers_reset and self._login.registration is not None
 
     def page(  # noqa: PLR0913 - the parts of an answer
         self,
@@ -114,7 +128,6 @@ class Answers:
             "login_path": self._login.url,
             "logout_path": LOGOUT_PATH,
             "sessions_path": SESSIONS_PATH,
-            "account_path": ACCOUNT_PATH,
         }
         if visit.nonce_is_new:
             fields = (*fields, ("Set-Cookie", self._form_cookie(visit.nonce)))
@@ -165,15 +178,11 @@ class Answers:
         """Send the browser to *location* with GET (303, so that it drops the form it sent)."""
         return _answer(303, (("Location", location), *fields), b"")
 
-    def to_sign_in(self, *, origin: str, path: str, step_up: StepUp | None = None) -> LoginAnswer:
-        """Send the browser to sign in, with the way back to *path* on *origin*.
-
-        *step_up* is what that must come to.
-        """
+    def to_sign_in(self, *, origin: str, path: str) -> LoginAnswer:
+        """Send the browser to sign in, with the way back to *path* on *origin*."""
         joint = "&" if "?" in self._login.url else "?"
-        asked = {self._login.return_parameter: f"{origin}{path}"}
-        asked |= step_up.parameters if step_up else {}
-        return self.redirect(f"{self._login.url}{joint}{urlencode(asked)}")
+        back = quote(f"{origin}{path}", safe="")
+        return self.redirect(f"{self._login.url}{joint}{self._login.return_parameter}={back}")
 
     @property
     def challenge(self) -> tuple[str, str]:

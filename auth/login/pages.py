@@ -29,9 +29,9 @@ from config.model import Configuration
 from config.problem import Problem
 
 NAMES = (
-    *("login", "logout", "signed_out", "sessions", "error", "onward"),
-    *("second_factor", "account", "password", "authenticator", "recovery_codes"),
-)
+    "login", "logout", "signed_out", "sessions", "error", "onward",
+    "forgot_password", "set_password", "register", "done",
+)  # fmt: skip
 """The pages there are."""
 
 

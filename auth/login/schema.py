@@ -23,46 +23,18 @@ CREATE TABLE accounts (
 ) STRICT
 """
 
-_TOTP_SECRETS = """
-CREATE TABLE totp_secrets (
-    subject TEXT PRIMARY KEY,
-    sealed BLOB NOT NULL,
-    last_step INTEGER NOT NULL,
-    created_at REAL NOT NULL
-) STRICT
-"""
-_RECOVERY_CODES = """
-CREATE TABLE recovery_codes (
+_ONE_TIME_TOKENS = """
+CREATE TABLE one_time_tokens (
     digest TEXT PRIMARY KEY,
-    subject TEXT NOT NULL
-) STRICT
-"""
-_PASSKEYS = """
-CREATE TABLE passkeys (
-    id TEXT PRIMARY KEY,
+    purpose TEXT NOT NULL,
     subject TEXT NOT NULL,
-    public_key BLOB NOT NULL,
-    sign_count INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    email TEXT NOT NULL,
     name TEXT NOT NULL,
-    created_at REAL NOT NULL,
-    used_at REAL NOT NULL
+    expires_at REAL NOT NULL
 ) STRICT
 """
-_REQUIRED_FACTORS = """
-CREATE TABLE required_factors (
-    kind TEXT NOT NULL,
-    name TEXT NOT NULL,
-    PRIMARY KEY (kind, name)
-) STRICT
-"""
-_FACTORS = (
-    _TOTP_SECRETS,
-    _RECOVERY_CODES,
-    "CREATE INDEX recovery_codes_subject ON recovery_codes (subject)",
-    _PASSKEYS,
-    "CREATE INDEX passkeys_subject ON passkeys (subject)",
-    _REQUIRED_FACTORS,
-)
+_TOKENS_OF_A_SUBJECT = "CREATE INDEX one_time_tokens_subject ON one_time_tokens (subject)"
 
-VERSIONS: Final = ((_ACCOUNTS,), _FACTORS)
+VERSIONS: Final = ((_ACCOUNTS,), (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT))
 """What leads from nothing to version 1, from there to version 2, and so on."""

@@ -5,35 +5,31 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
-from auth.io.unfinished import UnfinishedSignIns
 from auth.login.accounts import Accounts
 from auth.login.answers import (
-    ACCOUNT_PATH,
-    AUTHENTICATOR_PATH,
+    CONFIRM_PATH,
+    FORGOT_PATH,
     LOGIN_PATH,
     LOGOUT_PATH,
-    PASSWORD_PATH,
-    RECOVERY_CODES_PATH,
-    SECOND_FACTOR_PATH,
+    REGISTER_PATH,
     SESSIONS_PATH,
+    SET_PASSWORD_PATH,
     Answers,
     Problem,
 )
 from auth.login.back_channel import BackChannel
-from auth.login.beginning import Beginnings
-from auth.login.factors import Factors
 from auth.login.front_channel import FrontChannel
+from auth.login.links import Links, PublishAccount
 from auth.login.messages import LoginAnswer, LoginRequest
-from auth.login.own_account import OwnAccount
 from auth.login.own_sessions import OwnSessions
 from auth.login.provenance import FormTokens
 from auth.login.provider import callback_path
 from auth.login.provider_refresh import ProviderRefresh, RefreshesUnderWay
 from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.provider_sign_out import ProviderSignOut
-from auth.login.second_factor import SecondFactor
 from auth.login.sign_in import SignIn
 from auth.login.sign_out import FindOnward, SignOut
 from auth.login.throttle import Throttle
@@ -63,11 +59,11 @@ class AtProviders(NamedTuple):
     refreshes: RefreshesUnderWay
 
 
-class AtHand(NamedTuple):
-    """What second factors need besides their settings."""
+class ByMail(NamedTuple):
+    """What links need besides their settings."""
 
-    factors: Factors
-    unfinished: UnfinishedSignIns
+    queue: MailQueue
+    publish: PublishAccount
 
 
 class LoginService:
@@ -86,32 +82,29 @@ class LoginService:
         *,
         throttle: Throttle | None = None,
         at_providers: AtProviders | None = None,
-        second_factors: AtHand | None = None,
+        by_mail: ByMail | None = None,
     ) -> None:
         """Put the service together.
 
         *secret* (32 bytes or more) is the same on every gateway of the store, so that any of them
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
-        failed attempts are not limited; without *at_providers* nobody signs in at a provider,
-        and without *second_factors* nobody is asked for one.
+        failed attempts are not limited; without *at_providers* nobody signs in at a provider;
+        without *by_mail* nobody sets a password by a link.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
-        self._at_providers = at_providers
-        self._second_factors = second_factors
         self._answers = answers = Answers(settings, on_fault=_note_fault)
+        self._at_providers, self._by_mail = at_providers, by_mail
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
-        beginnings = Beginnings(settings, answers, store=store, accounts=accounts, clock=clock)
         sign_in = SignIn(
             settings,
             answers,
+            store=store,
             accounts=accounts,
-            beginnings=beginnings,
-            second_factor=self._open_factors(settings, beginnings),
             throttle=throttle,
             clock=clock,
             at_providers=provider_sign_in,
@@ -122,6 +115,26 @@ class LoginService:
             LOGIN_PATH: _page(sign_in.show, sign_in.submit),
             LOGOUT_PATH: _page(sign_out.show, sign_out.submit),
             SESSIONS_PATH: _page(sessions.show, sessions.submit),
+        }
+
+        if by_mail is not None:
+            self._open_links(settings, by_mail)
+
+    def _open_links(self, settings: Configuration, by_mail: ByMail) -> None:
+        links = Links(
+            settings,
+            self._answers,
+            store=self._store,
+            accounts=self.accounts,
+            queue=by_mail.queue,
+            throttle=self._throttle,
+            publish=by_mail.publish,
+        )
+        self._handlers |= {
+            FORGOT_PATH: _page(links.show_forgot, links.submit_forgot),
+            SET_PASSWORD_PATH: _page(links.show_password, links.submit_password),
+            REGISTER_PATH: _page(links.show_registration, links.submit_registration),
+            CONFIRM_PATH: _page(links.show_confirmation, links.submit_confirmation),
         }
 
     def _open_providers(
@@ -166,37 +179,6 @@ class LoginService:
         sign_out = ProviderSignOut(settings, providers=clients, records=records)
         return sign_in, sign_out.find_onward
 
-    def _open_factors(self, settings: Configuration, beginnings: Beginnings) -> SecondFactor | None:
-        if self._second_factors is None or not self._answers.takes_passwords:
-            return None
-        factors, unfinished = self._second_factors
-        second_factor = SecondFactor(
-            settings,
-            self._answers,
-            accounts=self.accounts,
-            factors=factors,
-            unfinished=unfinished,
-            beginnings=beginnings,
-            throttle=self._throttle,
-        )
-        own = OwnAccount(
-            self._answers,
-            store=self._store,
-            accounts=self.accounts,
-            factors=factors,
-            beginnings=beginnings,
-            throttle=self._throttle,
-            clock=self._clock,
-        )
-        self._handlers |= {
-            SECOND_FACTOR_PATH: _page(second_factor.show, second_factor.submit),
-            ACCOUNT_PATH: {"GET": own.show, "HEAD": own.show},
-            PASSWORD_PATH: _page(own.show_password, own.change_password),
-            AUTHENTICATOR_PATH: _page(own.show_authenticator, own.change_authenticator),
-            RECOVERY_CODES_PATH: {"POST": own.renew_recovery_codes},
-        }
-        return second_factor
-
     def reconfigured(self, settings: Configuration) -> "LoginService":
         """Return the service for other *settings*, with the same accounts, store and secret."""
         return LoginService(
@@ -207,7 +189,7 @@ class LoginService:
             self._clock,
             throttle=self._throttle,
             at_providers=self._at_providers,
-            second_factors=self._second_factors,
+            by_mail=self._by_mail,
         )
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ as digests: people type passwords into the field for the user name.
 """
 
 import hashlib
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Protocol
 
@@ -64,13 +65,15 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 return '0'
 """
-CODES = Bucket(size=10, seconds_each=60.0)
-"""Second factors of one account: a code of six digits, of which three are good at any moment, is
-found in half of all cases after 160 days."""
 SESSIONS = Bucket(size=1000, seconds_each=10.0)
 """Sessions begun with one account: no program may fill the store by signing in on and on."""
 BEGINNING = Bucket(size=300, seconds_each=0.5)
 """Sign-ins begun at a provider from one network: each of them waits in the store for a while."""
+
+LETTERS = Bucket(size=5, seconds_each=600.0)
+"""Letters asked for by one name: nobody's mailbox is filled from here."""
+LETTERS_ASKED = Bucket(size=30, seconds_each=60.0)
+"""Letters asked for from one network, to whomever."""
 
 
 class Throttle(Protocol):
@@ -84,20 +87,19 @@ class Throttle(Protocol):
         """Take the count back: the attempt was good, or was never checked."""
         ...
 
-    async def take_code(self, subject: str) -> float:
-        """Count a second factor of *subject* as wrong; return 0, or the seconds until the next."""
-        ...
-
-    async def put_back_code(self, subject: str) -> None:
-        """Take the count back: the second factor was good."""
-        ...
-
     async def take_session(self, subject: str) -> float:
         """Count a session of *subject*; return 0, or the seconds until one may begin."""
         ...
 
     async def take_beginning(self, address: str) -> float:
         """Count a sign-in begun at a provider; return 0, or the seconds until the next may be."""
+        ...
+
+    async def take_letter(self, to: str, address: str) -> float:
+        """Count a letter that *address* wants sent *to* somebody; return 0, or seconds to wait.
+
+        *to* is what was typed, whether anybody has that name or not: the answer tells nothing.
+        """
         ...
 
 
@@ -133,14 +135,6 @@ class StoreThrottle:
         for key in _keys(login, address):
             await self._run(_PUT_BACK, key)
 
-    async def take_code(self, subject: str) -> float:
-        """See `Throttle.take_code`."""
-        return await self._run(_TAKE, _code_key(subject), CODES.size, CODES.seconds_each)
-
-    async def put_back_code(self, subject: str) -> None:
-        """See `Throttle.put_back_code`."""
-        await self._run(_PUT_BACK, _code_key(subject))
-
     async def take_session(self, subject: str) -> float:
         """See `Throttle.take_session`."""
         key = f"doorward:attempts:sessions:{_digest_of(subject)}"
@@ -150,6 +144,17 @@ class StoreThrottle:
         """See `Throttle.take_beginning`."""
         key = f"doorward:attempts:beginning:{network_of(address)}"
         return await self._run(_TAKE, key, BEGINNING.size, BEGINNING.seconds_each)
+
+    async def take_letter(self, to: str, address: str) -> float:
+        """See `Throttle.take_letter`."""
+        for key, bucket in (
+            (f"doorward:attempts:letters-asked:{network_of(address)}", LETTERS_ASKED),
+            (f"doorward:attempts:letters:{_digest_of(canonical_login(to))}", LETTERS),
+        ):
+            wait = await self._run(_TAKE, key, bucket.size, bucket.seconds_each)
+            if wait > 0:
+                return wait
+        return 0.0
 
     async def _run(self, script: str, key: str, *arguments: float) -> float:
         try:
@@ -161,6 +166,7 @@ class StoreThrottle:
         return float(reply)
 
 
+@lru_cache(maxsize=4096)  # asked for each connection, and as dear as half of accepting it
 def network_of(address: str) -> str:
     """Return whose *address* it is, as far as limits go: an IPv6 customer gets a /64 at least."""
     try:
@@ -182,10 +188,6 @@ def _keys(login: str, address: str) -> tuple[str, str, str]:
         f"doorward:attempts:network:{network}",
         f"doorward:attempts:account:{name}",
     )
-
-
-def _code_key(subject: str) -> str:
-    return f"doorward:attempts:code:{_digest_of(subject)}"
 
 
 def _digest_of(text: str) -> str:

@@ -353,6 +353,8 @@ class ClientConnection(RequestHandler):
         exchange = self.exchange
         assert exchange is not None
         self._waiting.append(exchange)
+        if self._task_handler is None and self._manager is not None:  # not lost meanwhile
+            self._task_handler = self._loop.create_task(self.start())
         head = exchange.head
         if head.chunked:
             message = b"POST / HTTP/1.1\r\nHost: -\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -498,9 +500,16 @@ class ClientConnection(RequestHandler):
     # Life ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin (asyncio.Protocol)."""
-        super().connection_made(transport)
+        """Begin (asyncio.Protocol).
+
+        As aiohttp does, but for its task, which is not begun before there is something for it to
+        do (`serve_waiting`), and for its TCP options: uvloop has set the one, and the listener
+        hands the others down.
+        """
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self.transport = transport
+        assert self._manager is not None
+        self._manager.connection_made(self, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         peer = transport.get_extra_info("peername")
         self.remote = peer[0] if isinstance(peer, tuple) else ""

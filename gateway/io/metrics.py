@@ -88,6 +88,11 @@ FAMILIES: Mapping[str, Family] = {
         "Notices of ended sessions: delivered, failed (and tried again), expired undelivered.",
         ("upstream", "result"),
     ),
+    "letters": Family(
+        "counter",
+        "Letters to people: sent, failed (and tried again), given up, or for nobody.",
+        ("kind", "result"),
+    ),
     "store_connected": Family("gauge", "Workers whose store connection holds a lease."),
     "lease_age_seconds": Family("gauge_max", "Age of the oldest worker's lease on the store."),
     "access_log_dropped": Family("counter", "Access log lines lost to a slow or broken sink."),

@@ -14,8 +14,11 @@ from auth.io.address import StoreURLError
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError
 from auth.io.expiry import ExpiryWatch
 from auth.io.logout_delivery import LogoutDelivery
+from auth.io.mail_queue import MailQueue
 from auth.io.session_store import open_session_store
 from auth.io.signing_keys import SigningKeys
+from auth.login.assembly import open_accounts
+from auth.login.mailing import Mailing
 from config.io.files import load_configuration
 from config.io.places import data_directory
 from config.model import Address, Configuration
@@ -111,7 +114,7 @@ def _run(
         file=options.file, data_directory=directory, access_log=options.access_log
     )
     supervisor = Supervisor(live, settings, load=load, store_url=url, listeners=listeners)
-    uvloop.run(_serve(supervisor, url, embedded, address, say, lines))
+    uvloop.run(_serve(supervisor, url, embedded, address, say, lines, directory))
 
 
 async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
@@ -121,6 +124,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
     address: Address,
     say: Callable[[str], None],
     lines: list[str],
+    directory: Path,
 ) -> None:
     configuration = supervisor.reloader.live.configuration
     store = await open_session_store(store_url, configuration.session, worker=False)
@@ -129,6 +133,14 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
     delivery = LogoutDelivery(store.commands, keys, lambda: supervisor.reloader.live.configuration)
     expiry = ExpiryWatch(store.tell_of_expired, store.commands)
     supervisor.others.append(lambda: _numbers_of(delivery, expiry))
+    mailing = Mailing(
+        MailQueue(store.commands),
+        lambda: supervisor.reloader.live.configuration,
+        lambda: open_accounts(configuration.login, directory),
+    )
+    supervisor.others.append(
+        lambda: {key("letters", *of): float(n) for of, n in mailing.counters.items()}
+    )
     watch = asyncio.create_task(_watch_store(embedded)) if embedded else None
     try:
         admin_address = await admin.start(configuration.admin.listen)
@@ -136,6 +148,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
         await keys.start()
         await expiry.start()
         await delivery.start()
+        await mailing.start()
         try:
             if not supervisor.stopping:
                 scheme = "https" if configuration.server.certificates else "http"
@@ -154,6 +167,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
         await admin.close()
         await delivery.close()
         await expiry.close()
+        await mailing.close()
         await keys.close()
         await store.close()
 

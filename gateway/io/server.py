@@ -89,7 +89,7 @@ class GatewayServer:
         self._serving = Serving(self._generation, tuple(observers))
         self._health = HealthChecks()
         self._sweep_seconds = sweep_seconds
-        self._silence: Callable[[], float] = float  # nothing is watched: no silence
+        self._silence: Callable[[str], float] = lambda _: 0.0  # nothing is watched: no silence
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
@@ -104,7 +104,9 @@ class GatewayServer:
         server = Server(self._serving, secure=tls is not None)
         for listener in sockets:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
-                for option, value in (*_KEEPALIVE, _UNSENT):  # accepted sockets inherit them
+                # Accepted sockets inherit them.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in (*_KEEPALIVE, _UNSENT):
                     listener.setsockopt(socket.IPPROTO_TCP, option, value)
             self._listeners.append(
                 await self._loop.create_server(
@@ -199,22 +201,23 @@ class GatewayServer:
             if identity is not None and not is_allowed(snapshot, exchange.head, identity):
                 exchange.end_with_session(self._loop, "access_revoked")
 
-    def watch_store(self, silence: Callable[[], float]) -> None:
+    def watch_store(self, silence: Callable[[str], float]) -> None:
         """Have what runs in somebody's name ended when the store cannot be heard for too long.
 
-        *silence* returns since how many seconds nothing was heard of it: endings least of all.
+        *silence* returns since how many seconds nothing was heard of it: endings least of all. Its
+        argument names a session or a token; empty: for how long the most silent part was.
         """
         self._silence = silence
 
     def _end_what_nobody_vouches_for(self) -> None:
-        silence = self._silence()
-        if silence <= OUTAGE_SECONDS:
+        if self._silence("") <= OUTAGE_SECONDS:
             return
         for exchange in tuple(self._serving.exchanges):
             matched = exchange.matched
-            if matched is None or not (exchange.session_digest or exchange.token):
+            name = exchange.session_digest or (exchange.token.name if exchange.token else "")
+            if matched is None or not name:
                 continue
-            if silence > max(OUTAGE_SECONDS, matched.route.route.serve_cached):
+            if self._silence(name) > max(OUTAGE_SECONDS, matched.route.route.serve_cached):
                 exchange.end_with_session(self._loop, Reason.STORE_UNAVAILABLE, TRY_AGAIN_LATER)
 
     def live_sessions(self) -> set[str]:

@@ -77,7 +77,10 @@ class Worker:
             case Prepare():
                 await self._prepare(command)
             case Commit():
-                await self._commit(self._prepared.pop(command.generation))
+                # Who drains has thrown away what was prepared, and finishes with what it has: an
+                # error would have it killed while requests are under way.
+                if not self.over.is_set():
+                    await self._commit(self._prepared.pop(command.generation))
             case Abort():
                 self._discard_prepared()
             case Measure():

@@ -11,15 +11,20 @@ from config.model import (
     Endpoint,
     HealthCheck,
     Limits,
+    Links,
+    Mail,
     Match,
     Provider,
+    Registration,
     Route,
     RouteTest,
     Secret,
+    Smtp,
     Timeouts,
     TokenIssuer,
     Upstream,
     UpstreamLimits,
+    Webhook,
 )
 from tests.config.reading_support import MINIMAL, configuration, place_of
 
@@ -345,10 +350,8 @@ def test_a_route_test_is_read_in_full() -> None:
 
 def test_accounts_are_in_the_file_unless_a_database_is_named() -> None:
     assert configuration(MINIMAL).login.database is None
-    text = f"login: {{database: 'postgresql://db/people', factor_key: {'k' * 32}}}\n"
-    read = configuration(MINIMAL + text).login
+    read = configuration(MINIMAL + "login: {database: 'postgresql://db/people'}\n").login
     assert read.database == Secret("postgresql://db/people")
-    assert read.factor_key == Secret("k" * 32)
 
 
 def test_the_pages_are_read_with_the_places_of_what_is_looked_at_later() -> None:
@@ -357,3 +360,32 @@ def test_the_pages_are_read_with_the_places_of_what_is_looked_at_later() -> None
     assert (pages.name, pages.language, pages.accent) == ("N", "de", "#2c56c4")
     assert pages.place_of_language == (9, 28)
     assert configuration(f"{MINIMAL}pages: {{logo: l.svg}}\n").pages.logo_file.endswith("/l.svg")
+
+
+def test_mail_links_and_registration_are_read_in_full() -> None:
+    login = configuration(
+        MINIMAL
+        + """\
+login:
+  mail:
+    from: Doorward <no-reply@example.com>
+    smtp: {server: 'mail.example.com:465', security: tls, username: u, password: p}
+  links: {invitation: 2d, reset: 10m, registration: 2h}
+  registration: {enabled: true, domains: [Example.com], tenant: acme, roles: [member]}
+"""
+    ).login
+    smtp = Smtp(Address("mail.example.com", 465), "tls", "u", Secret("p"))
+    assert login.mail == Mail("Doorward <no-reply@example.com>", smtp)
+    assert login.links == Links(172_800.0, 600.0, 7200.0)
+    assert login.registration == Registration(("example.com",), "acme", ("member",))
+
+
+def test_mail_may_go_to_a_webhook_and_nobody_registers_by_default() -> None:
+    hook = "{url: 'https://hook.example/mail', secret: a-long-enough-secret}"
+    login = configuration(
+        MINIMAL + f"login: {{mail: {{webhook: {hook}}}, registration: {{tenant: acme}}}}\n"
+    ).login
+    webhook = Webhook("https://hook.example/mail", Secret("a-long-enough-secret"))
+    assert login.mail == Mail(webhook=webhook)
+    assert login.registration is None
+    assert login.links == Links()

@@ -30,6 +30,14 @@ HTTPS = "server: {public_url: https://a.example}\n"
         ("session: {cookie: {same_site: none}}", "none", "only with https"),
         ("session: {cookie: {name: __Host-x}}", "__Host-x", "leave the prefix out"),
         ("login: {url: /.doorward/me}", "/.doorward/me", "there is only"),
+        ("login: {mail: {}}", "{}", "smtp or webhook"),
+        ("login: {mail: {smtp: {server: '127.0.0.1:25'}}}", "{server", "login.mail.from is needed"),
+        (
+            "login: {mail: {from: a@b, smtp: {server: 'mail.example:25', security: none}}}",
+            "none",
+            "reads the links",
+        ),
+        ("login: {registration: {enabled: true}}", "true", "login.mail"),
         ("login: {url: //evil.example}", "//evil.example", "empty segment"),
         (
             "login: {providers: [{id: a, issuer: 'https://i', client_id: c, scopes: [email]}]}",

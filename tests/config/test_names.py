@@ -12,6 +12,7 @@ from config.names import (
     name,
     query_parameter,
     request_line,
+    sender,
 )
 
 
@@ -110,3 +111,20 @@ def test_an_empty_condition_is_refused() -> None:
     assert condition(" a ") == " a "
     with pytest.raises(ValueError, match="empty"):
         condition(" \n")
+
+
+@pytest.mark.parametrize(
+    "written", ["a@b", "no-reply@example.com", "Doorward <a@b.example>", "Grüße <a@b.example>"]
+)
+def test_a_sender_is_an_address_with_or_without_a_name(written: str) -> None:
+    assert sender(written) == written
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "a", "a@", "@b", "a b@c", "a@b, c@d", "A <a@b>, B <c@d>", "a@b\r\nBcc: c@d", "A <a@b>\n",
+     "<a@b>", "a@b@c", "x" * 250 + "@bcd.e"],
+)  # fmt: skip
+def test_a_sender_of_another_form_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="e-mail address"):
+        sender(written)

@@ -64,6 +64,8 @@ def test_what_no_message_may_show_is_marked() -> None:
         ".store.url",
         ".login.database",
         ".login.providers.items.client_secret",
+        ".login.mail.smtp.password",
+        ".login.mail.webhook.secret",
     }
 
 

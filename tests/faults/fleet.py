@@ -24,12 +24,13 @@ from tests.end_to_end.backend import Backend, running_backend, sent_fields
 from tests.end_to_end.running import Gateway, free_port
 from tests.faults.history import Fault, History, Operation, Result, clock
 from tests.relay import BOTH, Direction, Relay
+from tests.sentinel import WatchedStore
 
 LEASE = 0.3
 WORKERS = 2
-# A worker that was killed is a new process first; on a busy machine that takes a second or two.
-RECOVERY = 6.0
-READY_SECONDS = 20.0
+READY_SECONDS = 30.0
+# From when all workers are there again: how soon that is, is the machine's and Python's affair.
+RECOVERY = 2.0
 PATIENCE = 2.5
 _TOKEN = "an-admin-token-of-the-tests"
 _ADMIN = {"Authorization": f"Bearer {_TOKEN}"}
@@ -71,11 +72,15 @@ class Store:
         assert self._server.pid is not None
         return self._server.pid
 
+    def client(self) -> redis.asyncio.Redis:
+        """Return a client of the server, as an operator uses it."""
+        return redis.asyncio.Redis(port=self.port, protocol=2, socket_timeout=5)
+
 
 class Fleet:
     """Gateways on one store, and the history that is being made."""
 
-    def __init__(self, store: Store, backend: Backend) -> None:
+    def __init__(self, store: Store | WatchedStore, backend: Backend) -> None:
         self.store = store
         self.backend = backend
         self.relays: list[Relay] = []
@@ -84,6 +89,7 @@ class Fleet:
         self.faults: list[Fault] = []
         self.cookies: dict[str, str] = {}
         """Cookie values by session, in the order of their creation."""
+        self._clients: list[redis.asyncio.Redis] = []
         self.http: aiohttp.ClientSession
         self.direct: redis.asyncio.Redis
 
@@ -113,6 +119,16 @@ class Fleet:
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"{type(error).__name__} {error}"
 
+    def connect_directly(self) -> None:
+        """Use the store beside the gateways: the server that is the primary now."""
+        self.direct = self.store.client()
+        self._clients.append(self.direct)
+
+    async def close_clients(self) -> None:
+        """Close those of servers that are gone, too: visitors may have been using them."""
+        for client in self._clients:
+            await client.aclose()
+
     def take_history(self, healed_at: float) -> History:
         """Return what happened since the last time."""
         operations, self.operations = self.operations, []
@@ -123,13 +139,16 @@ class Fleet:
 
 @asynccontextmanager
 async def running_fleet(
-    directory: Path, *, gateways: int = 2, relayed: bool = True
+    directory: Path, *, gateways: int = 2, relayed: bool = True, watched: bool = False
 ) -> AsyncIterator[Fleet]:
-    """Run gateways on a store of their own, behind relays or on its own port."""
+    """Run gateways on a store of their own: behind relays, on its own port, or behind Sentinel."""
     async with AsyncExitStack() as stack:
-        store = Store(directory / "store")
-        url = store.start()
+        store_directory = directory / "store"
+        store_directory.mkdir()
+        # A busy machine must not look like a dead server: that would be a failover of its own.
+        store = WatchedStore(store_directory, down_after=3) if watched else Store(store_directory)
         stack.callback(store.stop)
+        url = store.start()
         fleet = Fleet(store, await stack.enter_async_context(running_backend()))
         # Each request on a connection of its own: the kernel picks a worker for it.
         fleet.http = await stack.enter_async_context(
@@ -139,12 +158,14 @@ async def running_fleet(
                 timeout=aiohttp.ClientTimeout(total=PATIENCE),
             )
         )
-        fleet.direct = redis.asyncio.Redis.from_url(url, protocol=2, socket_timeout=5)
-        stack.push_async_callback(fleet.direct.aclose)
+        fleet.connect_directly()
+        stack.push_async_callback(fleet.close_clients)
         starting = []
         for number in range(gateways):
-            relay = await stack.enter_async_context(Relay(store.port))
-            fleet.relays.append(relay)
+            if relayed and not watched:
+                relay = await stack.enter_async_context(Relay(store.port))
+                fleet.relays.append(relay)
+                url = relay.url
             home = directory / f"gateway{number}"
             home.mkdir()
             routes = ROUTES.format(
@@ -152,7 +173,7 @@ async def running_fleet(
                 admin_port=free_port(),
                 workers=WORKERS,
                 token=_TOKEN,
-                store=relay.url if relayed else f"redis://127.0.0.1:{store.port}",
+                store=url,
                 lease=round(LEASE * 1000),
                 backend=fleet.backend.url,
             )
@@ -316,14 +337,19 @@ class Visitor:
     ) -> None:
         started = clock()
         result: Result = "unknown"
+        said: dict[str, object] = {}
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._fleet.http.request(method, url, headers=fields) as answer:
                 said = await answer.json()
                 if answer.status == 200:
-                    result = "ok" if said["ended"] >= least else "unknown"
+                    ended = said["ended"]
+                    assert isinstance(ended, int)
+                    result = "ok" if ended >= least else "unknown"
                 else:
                     result = "unavailable"
-        self._record(kind, started, result, **what)
+        workers = WORKERS * len(self._fleet.gateways)
+        confirmed = said.get("acknowledged") == said.get("of") == workers
+        self._record(kind, started, result, confirmed=confirmed, **what)
 
     def _made(self) -> list[Operation]:
         return [each for each in self._fleet.operations if each.kind in ("create", "put")]
@@ -392,10 +418,28 @@ class Wrecker:
     async def kill_store(self) -> None:
         """The server dies and starts again on what it had written."""
         async with self._store_is_hurt:
+            assert isinstance(self._fleet.store, Store)
             os.kill(self._fleet.store.pid, signal.SIGKILL)
             await asyncio.sleep(self._random.choice((0.05, LEASE)))
             # On this thread: the kernel ends the server with the thread that started it.
             self._fleet.store.start()
+
+    async def fail_over(self) -> None:
+        """Sentinel makes the replica the primary, which mostly lacks the last writes."""
+        store = self._fleet.store
+        assert isinstance(store, WatchedStore)
+        since = clock()
+        if self._random.random() < 0.8:
+            await asyncio.to_thread(store.lose_replication)
+            await self._pause()
+        started = clock()
+        store.kill_primary()
+        await asyncio.to_thread(store.wait_promoted)
+        self._fleet.connect_directly()
+        self._fleet.operations.append(Operation("rollback", started, clock(), "ok", since=since))
+        # On this thread: the kernel ends the server with the thread that started it.
+        store.revive()
+        await asyncio.to_thread(store.wait_in_step)
 
     async def kill_connections(self) -> None:
         kind = self._random.choice(("pubsub", "normal"))
@@ -479,9 +523,9 @@ async def run_round(fleet: Fleet, seed: int, faults: Sequence[str] = ()) -> Hist
     await asyncio.gather(cause_faults(), *map(visit, visitors))
     for relay in fleet.relays:
         relay.heal()
-    healed_at = clock()
     await visitors[0].look_at_everything()
     await fleet.ready()
+    healed_at = clock()
     await asyncio.gather(*(visitor.run(clock() + 0.3) for visitor in visitors))
     for visitor in visitors[:2]:
         await visitor.look_at_everything()

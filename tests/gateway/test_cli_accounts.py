@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 import stat
 import time
@@ -14,9 +15,12 @@ from click.testing import CliRunner, Result
 from auth.io.embedded import EmbeddedStore
 from auth.io.session_store import open_session_store
 from auth.login.accounts import Accounts
+from auth.login.one_time import OneTimeLinks
 from auth.session import SessionRecord
 from config.model import SessionSettings
 from gateway.cli import cli
+from tests.conftest import Valkey
+from tests.mail import running_mailbox
 from tests.postgres import Postgres
 
 PASSWORD = "correct horse battery"
@@ -238,8 +242,132 @@ def test_nothing_is_done_while_the_route_file_has_problems(
 def test_accounts_may_be_in_postgresql(
     doorward: Doorward, directory: Path, postgres: Postgres
 ) -> None:
-    database = f"login: {{database: '{postgres.new_url()}', factor_key: {'k' * 32}}}\n"
+    database = f"login: {{database: '{postgres.new_url()}'}}\n"
     (directory / "routes.yaml").write_text(ROUTES % "embedded" + database)
     assert doorward("add", "ada", "--password-stdin").exit_code == 0
     assert "ada" in doorward("list").output
     assert not (directory / ".doorward" / "accounts.sqlite3").exists()
+
+
+def with_mail(directory: Path, mail: str) -> None:
+    (directory / "routes.yaml").write_text(ROUTES % "embedded" + f"login: {{mail: {mail}}}\n")
+
+
+def link_in(text: str) -> str:
+    found = re.search(r"http://127\.0\.0\.1:8080/\.doorward/set-password\?token=(\S+)", text)
+    assert found, text
+    return found[1]
+
+
+def test_an_invitation_makes_an_account_and_prints_its_link_where_no_mail_is_set(
+    doorward: Doorward, directory: Path
+) -> None:
+    result = doorward("invite", "ada", "--name", "Ada", "--tenant", "acme", "--roles", "editor")
+    assert result.exit_code == 0, result.output
+    assert "login.mail is not set" in result.stderr
+    book = accounts_of(directory)
+    OneTimeLinks(book).set_password(link_in(result.stdout), PASSWORD)
+    (account,) = book.all()
+    assert (account.name, account.tenant, account.roles) == ("Ada", "acme", ("editor",))
+    assert signs_in(directory, "ada", PASSWORD)
+
+
+def test_a_second_invitation_changes_nothing_of_the_account(
+    doorward: Doorward, directory: Path
+) -> None:
+    doorward("invite", "ada", "--roles", "editor")
+    before = accounts_of(directory).find("ada")
+    result = doorward("invite", "ada", "--roles", "admin")
+    assert (result.exit_code, accounts_of(directory).find("ada")) == (0, before)
+    assert link_in(result.stdout)
+
+
+async def test_an_invitation_is_sent_where_mail_is_set(doorward: Doorward, directory: Path) -> None:
+    async with running_mailbox() as mailbox:
+        smtp = f"{{server: '{mailbox.address}', security: none}}"
+        with_mail(directory, f"{{from: no-reply@example.com, smtp: {smtp}}}")
+        result = await asyncio.to_thread(doorward, "invite", "ada@example.com", "--language", "de")
+        assert result.exit_code == 0, result.output
+        assert "token=" not in result.output  # a terminal's log is nobody's mailbox
+        mailbox.refusal = "550 nobody"
+        refused = await asyncio.to_thread(doorward, "reset", "ada@example.com")
+        printed = await asyncio.to_thread(doorward, "reset", "ada@example.com", "--print")
+    (message,) = mailbox.messages
+    assert message["To"] == "ada@example.com"
+    assert "Sie" in message.get_content()
+    link_in(message.get_content())
+    assert refused.exit_code == 1
+    assert "was not sent" in refused.stderr
+    assert "--print" in refused.stderr
+    assert link_in(printed.stdout)
+
+
+def test_a_reset_leaves_the_password_until_its_link_is_used(
+    doorward: Doorward, directory: Path
+) -> None:
+    doorward("add", "ada", "--password-stdin")
+    result = doorward("reset", "ada")
+    assert signs_in(directory, "ada", PASSWORD)
+    OneTimeLinks(accounts_of(directory)).set_password(link_in(result.stdout), "another good one")
+    assert not signs_in(directory, "ada", PASSWORD)
+
+
+def test_a_disabled_account_is_not_reset(doorward: Doorward) -> None:
+    doorward("add", "ada", "--password-stdin")
+    doorward("disable", "ada")
+    result = doorward("reset", "ada")
+    assert (result.exit_code, "is disabled" in result.stderr) == (1, True)
+
+
+def test_everything_but_the_subject_may_change(doorward: Doorward, directory: Path) -> None:
+    doorward("add", "ada", "--password-stdin", "--roles", "editor", "--email", "ada@example.com")
+    before = accounts_of(directory).find("ada")
+    result = doorward(
+        *("change", "ada", "--login", "lovelace", "--name", "Ada L.", "--tenant", "acme"),
+        *("--roles", "admin,editor", "--groups", "", "--email", "al@example.com"),
+    )
+    assert result.exit_code == 0, result.output
+    (after,) = accounts_of(directory).all()
+    assert after.subject == before.subject
+    assert (after.login, after.name, after.tenant) == ("lovelace", "Ada L.", "acme")
+    assert (after.roles, after.groups, after.email) == (("admin", "editor"), (), "al@example.com")
+    assert signs_in(directory, "lovelace", PASSWORD)
+    assert not signs_in(directory, "ada", PASSWORD)
+
+
+def test_what_is_not_said_stays(doorward: Doorward, directory: Path) -> None:
+    doorward("add", "ada", "--password-stdin", "--roles", "editor", "--name", "Ada")
+    doorward("change", "ada", "--email", "ada@example.com")
+    after = accounts_of(directory).find("ada")
+    assert (after.name, after.roles, after.email) == ("Ada", ("editor",), "ada@example.com")
+
+
+def test_a_login_name_that_somebody_has_is_not_taken(doorward: Doorward) -> None:
+    doorward("add", "ada", "--password-stdin")
+    doorward("add", "bob", "--password-stdin")
+    result = doorward("change", "bob", "--login", "ADA")
+    assert (result.exit_code, "already an account" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (("--roles", "viewer"), 0),
+        (("--tenant", "acme"), 0),
+        (("--groups", "a"), 0),
+        (("--roles", "viewer", "--keep-sessions"), 1),
+        (("--name", "Ada L."), 1),
+        (("--roles", "editor"), 1),
+    ],
+    ids=lambda value: "-".join(value).replace("--", "") if isinstance(value, tuple) else "",
+)
+def test_sessions_end_when_what_somebody_may_do_changes(
+    doorward: Doorward, directory: Path, valkey: Valkey, change: tuple[str, ...], left: int
+) -> None:
+    (directory / "routes.yaml").write_text(ROUTES % valkey.tcp_url)
+    doorward("add", "ada", "--password-stdin", "--roles", "editor")
+    subject = accounts_of(directory).find("ada").subject
+    asyncio.run(begin_session(valkey.tcp_url, subject))
+    result = doorward("change", "ada", *change)
+    assert result.exit_code == 0, result.output
+    assert asyncio.run(count_sessions(valkey.tcp_url, subject)) == left

@@ -165,7 +165,7 @@ async def test_a_stream_ends_when_nobody_can_say_whether_its_session_lives(
         client, nobodys = await streams_of(
             running, with_cookie(b"/private/x", cookie), with_cookie(b"/public", cookie)
         )
-        running.server.watch_store(lambda: silent_for)
+        running.server.watch_store(lambda _: silent_for)
         running.server.sweep(asyncio.get_running_loop().time())
 
         assert await client.at_end(0.2) is not goes_on

@@ -17,6 +17,19 @@ from auth.io.address import StoreAddress, StoreURLError, parse_store_url
             StoreAddress("single", hosts=(("::1", 7),), password="p", tls=True),
         ),
         (
+            "redis+sentinel://u:p@a/main?sentinel_username=s&sentinel_password=q&tls=true",
+            StoreAddress(
+                "sentinel",
+                hosts=(("a", 26379),),
+                primary="main",
+                username="u",
+                password="p",
+                tls=True,
+                sentinel_username="s",
+                sentinel_password="q",
+            ),
+        ),
+        (
             "redis+sentinel://a,b:2/main/3",
             StoreAddress("sentinel", hosts=(("a", 26379), ("b", 2)), primary="main", database=3),
         ),

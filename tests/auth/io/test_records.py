@@ -83,7 +83,7 @@ async def test_a_scan_finds_every_record_and_nothing_else(
             pipeline.set(session_key(name), "{}")
             pipeline.set(ended_key(name), "logout")
         pipeline.execute()
-    assert await scan_digests(call_all) == names
+    assert await scan_digests([call_all]) == names
 
 
 async def test_sessions_that_only_the_index_or_only_a_scan_knows_are_found(
@@ -94,10 +94,10 @@ async def test_sessions_that_only_the_index_or_only_a_scan_knows_are_found(
     write("another's", subject="u2")
     far = time.time() + 3600
     valkey.client.zadd(index_key("u1"), {"indexed": far, "another's": far, "vanished": far})
-    found, complete = await records_of(call_all, "u1", now=time.time())
+    found, complete = await records_of(call_all, [call_all], "u1", now=time.time())
     assert ({each.digest for each in found}, complete) == ({"indexed", "foreign"}, True)
     monkeypatch.setattr(records, "_MOST_SCANNED", 1)  # too large a store to look at everything
-    found, complete = await records_of(call_all, "u1", now=time.time())
+    found, complete = await records_of(call_all, [call_all], "u1", now=time.time())
     assert ({each.digest for each in found}, complete) == ({"indexed"}, False)
 
 
@@ -106,7 +106,7 @@ async def test_the_index_is_cleared_of_what_has_expired_and_of_nothing_else(
 ) -> None:
     valkey.client.zadd(index_key("u1"), {"old": 99.0, "now": 100.0, "young": 101.0})
     valkey.client.zadd(index_key("u2"), {"old": 99.0})
-    await records_of(call_all, "u1", now=100.0)
+    await records_of(call_all, [call_all], "u1", now=100.0)
     assert valkey.client.zrange(index_key("u1"), 0, -1) == [b"young"]
     assert valkey.client.zcard(index_key("u2")) == 1
 
@@ -116,5 +116,5 @@ async def test_a_member_of_the_index_that_is_no_text_harms_nobody(
 ) -> None:
     write("good")
     valkey.client.zadd(index_key("u1"), {b"\xff\xfe": time.time() + 60})
-    found, _ = await records_of(call_all, "u1", now=time.time())
+    found, _ = await records_of(call_all, [call_all], "u1", now=time.time())
     assert [each.digest for each in found] == ["good"]

@@ -5,6 +5,7 @@ import pytest
 from auth.login.account import (
     AccountError,
     canonical_login,
+    checked_email,
     checked_list,
     checked_login,
     checked_text,
@@ -54,3 +55,14 @@ def test_a_list_has_each_value_once_in_its_order() -> None:
 def test_a_comma_would_be_two_values_upstream() -> None:
     with pytest.raises(AccountError, match="comma"):
         checked_list("role", ["member,admin"])
+
+
+@pytest.mark.parametrize("address", ["a@b.example", " Ada@Example.com "])
+def test_an_address_is_kept_without_outer_spaces(address: str) -> None:
+    assert checked_email(address) == address.strip()
+
+
+@pytest.mark.parametrize("address", ["", "a", "a@b, c@d", "a@b\nBcc: c@d"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(AccountError, match="no e-mail address"):
+        checked_email(address)

@@ -9,11 +9,8 @@ import msgspec
 import pytest
 
 from auth.login.answers import Link
-from auth.login.factors import OwnFactors
 from auth.login.look import Look
 from auth.login.pages import NAMES, Pages, moment, page_problems
-from auth.login.second_factor import NewSecret
-from auth.login.totp import qr_code
 from auth.wording import built_in
 from config.model import PageSettings
 from tests.auth.login.conftest import configured
@@ -30,7 +27,6 @@ BASE: dict[str, object] = {
     "login_path": "/.doorward/login",
     "logout_path": "/.doorward/logout",
     "sessions_path": "/.doorward/sessions",
-    "account_path": "/.doorward/account",
 }
 FORM: dict[str, object] = {
     "action": "/.doorward/login",
@@ -40,8 +36,9 @@ FORM: dict[str, object] = {
     "faults": {"username": "", "password": ""},
     "wrong": False,
     "takes_passwords": True,
-    "once_more": False,
     "providers": [],
+    "forgot_path": "/.doorward/forgot-password",
+    "register_path": "/.doorward/register",
 }
 CORP = {"label": "Example Corp", "url": "/.doorward/login?provider=corp"}
 CODE = {"label": "Code & Co", "url": "/.doorward/login?provider=code"}
@@ -60,6 +57,15 @@ ROWS = [
     }
     for letter, seen in (("a", moment(NOW - 5, NOW)), ("b", None))
 ]
+FORGOT = {"action": "/.doorward/forgot-password", "username": "", "username_limit": 256}
+REGISTER = {"action": "/.doorward/register", "email": "", "name": "", "limit": 256}
+SET_PASSWORD = {
+    "action": "/.doorward/set-password",
+    "link": "secret",
+    "username": "ada",
+    "least": 8,
+    "is_new": False,
+}
 REASON: dict[str, object] = {
     "status": "",
     "heading": "No",
@@ -68,36 +74,12 @@ REASON: dict[str, object] = {
     "reference": "r-1",
     "links": [FRONT],
 }
-OWN = OwnFactors(totp_since=NOW - 7300, recovery_codes=1, required=True)
-FACTOR: dict[str, object] = {
-    "action": "/.doorward/second-factor",
-    "login": "ada",
-    "own": OWN,
-    "wrong": False,
-    "must": False,
-    "return_to": "/notes/1",
-    "secret": NewSecret("sealed", "ABCD EFGH", qr_code("otpauth://totp/a"), "otpauth://totp/a"),
-}
-ACCOUNT: dict[str, object] = {
-    "login": "ada",
-    "own": OWN,
-    "totp_since": moment(NOW - 7300, NOW),
-    "password_path": "/.doorward/account/password",
-    "authenticator_path": "/.doorward/account/authenticator",
-    "recovery_codes_path": "/.doorward/account/recovery-codes",
-    "notice": "Done.",
-}
-PASSWORD: dict[str, object] = {
-    "action": "/.doorward/account/password",
-    "login": "ada",
-    "wrong": False,
-    "unfit": False,
-}
 SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sign-in": ("login", FORM | {"signed_in_as": ""}),
     "sign-in-again": ("login", FORM),
     "sign-in-missing": ("login", FORM | MISSING),
     "sign-in-wrong": ("login", FORM | WRONG),
+    "sign-in-alone": ("login", FORM | {"forgot_path": "", "register_path": ""}),
     "sign-in-providers": ("login", FORM | {"signed_in_as": "", "providers": [CORP, CODE]}),
     "sign-in-provider-down": (
         "login",
@@ -112,25 +94,15 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "signed-out-returned": ("signed_out", {"ended": 0, "everywhere": False, "returned": True}),
     "sessions": ("sessions", {"sessions": ROWS, "notice": "Ended."}),
     "sessions-one": ("sessions", {"sessions": ROWS[:1], "notice": "", "problem": "Gone."}),
-    "once-more": ("login", FORM | {"once_more": True}),
-    "second-factor": ("second_factor", FACTOR),
-    "second-factor-wrong": ("second_factor", FACTOR | {"wrong": True, "problem": "Wrong."}),
-    "authenticator": ("authenticator", FACTOR | {"own": OwnFactors()}),
-    "authenticator-again": ("authenticator", FACTOR),
-    "authenticator-must": (
-        "authenticator",
-        FACTOR | {"must": True, "wrong": True, "problem": "Wrong."},
-    ),
-    "recovery-codes": ("recovery_codes", {"codes": ["abcd-efgh"], "return_to": "/notes/1"}),
-    "password": ("password", PASSWORD),
-    "password-wrong": ("password", PASSWORD | {"wrong": True, "problem": "Wrong."}),
-    "password-unfit": ("password", PASSWORD | {"unfit": True, "problem": "Short."}),
-    "account": ("account", ACCOUNT),
-    "account-plain": ("account", ACCOUNT | {"own": OwnFactors(), "totp_since": None}),
-    "account-refused": (
-        "account",
-        ACCOUNT | {"own": OwnFactors(required=True), "totp_since": None, "problem": "No."},
-    ),
+    "forgot-password": ("forgot_password", FORGOT),
+    "forgot-password-missing": ("forgot_password", FORGOT | {"problem": "Missing."}),
+    "register": ("register", REGISTER),
+    "register-wrong": ("register", REGISTER | {"email": "a", "problem": "No address."}),
+    "set-password": ("set_password", SET_PASSWORD),
+    "set-password-new": ("set_password", SET_PASSWORD | {"is_new": True}),
+    "set-password-wrong": ("set_password", SET_PASSWORD | {"problem": "Short.", "advice": "8."}),
+    "done": ("done", {"heading": "Done", "explanation": "It is done.", "sign_in": ""}),
+    "done-sign-in": ("done", {"heading": "Done", "explanation": "D.", "sign_in": "/.doorward"}),
     "error": ("error", REASON),
     "error-again": (
         "error",
@@ -163,7 +135,7 @@ def test_every_page_is_there_in_german_and_has_the_same_elements(pages: Pages, s
     assert german.one("html").attributes["lang"] == "de"
     assert [each.tag for each in german.elements] == [each.tag for each in english.elements]
     assert german.text_of(german.one("title")) != english.text_of(english.one("title")) or (
-        name == "error"  # whose words are values
+        name in {"error", "done"}  # whose words are values
     )
 
 

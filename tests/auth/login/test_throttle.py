@@ -7,7 +7,15 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from auth.login.throttle import BEGINNING, CODES, SESSIONS, Bucket, StoreThrottle, network_of
+from auth.login.throttle import (
+    BEGINNING,
+    LETTERS,
+    LETTERS_ASKED,
+    SESSIONS,
+    Bucket,
+    StoreThrottle,
+    network_of,
+)
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
 
@@ -142,14 +150,11 @@ def test_an_address_counts_as_its_network(address: str, network: str) -> None:
     assert network_of(address) == network
 
 
-async def test_the_codes_of_an_account_have_a_bucket_that_all_gateways_share(
-    valkey: Valkey,
-) -> None:
-    async with Redis.from_url(valkey.url) as first, Redis.from_url(valkey.url) as second:
-        one, two = StoreThrottle(first), StoreThrottle(second)
-        for number in range(CODES.size):
-            assert await (one, two)[number % 2].take_code("u1") == 0.0
-        assert 0 < await two.take_code("u1") <= CODES.seconds_each
-        await one.put_back_code("u1")
-        assert await two.take_code("u1") == 0.0
-        assert await two.take_code("u2") == 0.0
+async def test_letters_are_bounded_by_who_they_go_to_and_who_asks(commands: Redis) -> None:
+    throttle = StoreThrottle(commands)
+    for number in range(LETTERS.size):
+        assert await throttle.take_letter("Ada", f"192.0.2.{number}") == 0.0
+    assert 0 < await throttle.take_letter("ada", "198.51.100.1") <= LETTERS.seconds_each
+    for number in range(LETTERS_ASKED.size):
+        await throttle.take_letter(f"name-{number}", "203.0.113.7")
+    assert 0 < await throttle.take_letter("somebody", "203.0.113.7") <= LETTERS_ASKED.seconds_each

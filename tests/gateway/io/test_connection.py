@@ -1,5 +1,6 @@
 import asyncio
 import inspect
+import socket
 from importlib.metadata import version
 
 import pytest
@@ -53,7 +54,9 @@ def test_aiohttp_is_the_version_this_file_was_written_against() -> None:
 @pytest.mark.parametrize(
     ("name", "promise"),
     [
-        ("connection_made", "self._keepalive_timeout > 0"),
+        ("connection_made", "self._manager.connection_made(self, real_transport)"),
+        ("connection_made", "task = loop.create_task(self.start())"),
+        ("connection_lost", "self._task_handler is not None"),
         ("connection_lost", "self._current_request._cancel(exc)"),
         ("data_received", "self._messages.append((msg, payload))"),
         ("start", "self._keepalive = bool(resp.keep_alive)"),
@@ -77,6 +80,38 @@ async def test_many_requests_share_one_connection_on_both_sides() -> None:
 
         assert backend.connections == 1
         await client.close()
+
+
+async def test_a_connection_has_no_task_before_something_has_to_wait() -> None:
+    def tasks() -> int:
+        names = (getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
+        return sum(name == "RequestHandler.start" for name in names)
+
+    async with (
+        upstream(echo) as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        client = await running.connect()
+        await client.send(GET % b"1")  # has to wait: for the first connection to the upstream
+        await client.receive()
+        assert tasks() == 1
+        for _ in range(2):
+            other = await running.connect()
+            await other.send(GET % b"2")
+            assert (await other.receive()).content == b"/2"
+        assert tasks() == 1
+
+
+async def test_accepted_connections_have_the_tcp_options_that_aiohttp_would_set() -> None:
+    async with gateway(configuration({}, [])) as running:
+        client = await running.connect()
+        await client.send(GET % b"1")
+        await client.receive()
+        [connection] = running.server._serving.connections
+        assert connection.transport is not None
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:

@@ -174,6 +174,18 @@ async def test_draining_is_asked_for_and_ends_the_worker(tmp_path: Path, valkey:
         await gateway.get("/")
 
 
+async def test_a_reload_that_ends_while_a_worker_drains_is_no_failure(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    # The supervisor kills a worker whose commit fails, and this one has requests to finish.
+    async with driven(tmp_path, valkey) as gateway:
+        await gateway.go_live(1)
+        await gateway.worker.perform(Prepare(2, pack_configuration(configuration())))
+        await gateway.worker.perform(Drain(2.5))
+        await gateway.worker.perform(Abort(2))  # as its end does with what was prepared
+        await gateway.worker.perform(Commit(2))
+
+
 def test_a_worker_may_open_as_many_files_as_it_is_let() -> None:
     code = (
         "import resource as r, gateway.io.worker as w; n = r.RLIMIT_NOFILE;"

@@ -1,0 +1,368 @@
+"""Everything at once, for a while: no request fails, nobody gets another's answer, memory is flat.
+
+`make test` does it for half a minute, `make soak` for thirty.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from auth.keys import public_jwk, thumbprint
+from auth.session import SessionRecord, digest, encode_record, session_key
+from tests.conftest import Valkey
+from tests.end_to_end.backend import echo, repeat, swallow
+from tests.end_to_end.running import Gateway, StartGateway, free_port
+
+pytestmark = pytest.mark.wire
+
+SECONDS = 26.0
+SOAK_SECONDS = 1800.0
+TURN_SECONDS = 1.3
+SOAK_TURN_SECONDS = 5.0
+"""After so long the file is reloaded, the memory is looked at, and new people come and go.
+
+What is remembered of people has bounds that no test reaches, so their number does not hang on the
+speed of the machine.
+"""
+MOST_GROWN = 8 * 1024 * 1024
+"""Of all processes together, in the second half of the time."""
+LIVES = 7200
+TOKEN = "an-admin-token-of-the-tests"
+ISSUER = "https://issuer.example"
+
+ROUTES = """\
+version: 1
+server: {{listen: "127.0.0.1:{port}", public_url: "http://127.0.0.1:{port}", workers: 2}}
+admin: {{listen: "127.0.0.1:{admin}", token: {token}}}
+store: {{url: "{store}"}}
+session: {{idle_timeout: 3h, absolute_timeout: 4h}}
+tokens:
+  - {{issuer: "{issuer}", audience: [api], algorithms: [ES256], jwks_file: "{jwks}"}}
+upstreams: {{backend: "{backend}"}}
+routes:
+  - {{id: public, match: {{path: /public/*}}, upstream: backend, access: public}}
+  - {{id: all, match: {{path: /*}}, upstream: backend, access: signed-in}}
+  - id: own
+    match: {{path: "/users/{{user}}/*"}}
+    upstream: backend
+    access: {{roles: [editor], when: request.params.user == identity.subject}}
+"""
+MORE = (
+    '  - {{id: more-{number}, match: {{path: "/more/{number}"}}, upstream: backend, '
+    "access: public}}\n"
+)
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """Send twenty events, and end."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for number in range(20):
+        await response.write(f"data: {number}\n\n".encode())
+        await asyncio.sleep(0.01)
+    return response
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[str]:
+    app = web.Application(client_max_size=1 << 24)
+    app.add_routes(
+        [
+            web.post("/swallow", swallow),
+            web.get("/events", events),
+            web.get("/repeat", repeat),
+            web.route("*", "/{tail:.*}", echo),
+        ]
+    )
+    runner = web.AppRunner(app, shutdown_timeout=0.2)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+class Soak:
+    """What the clients share."""
+
+    def __init__(self, gateway: Gateway, store: Valkey, key: ec.EllipticCurvePrivateKey) -> None:
+        self.url = gateway.url
+        self.gateway = gateway
+        self.done: Counter[str] = Counter()
+        self.over = asyncio.Event()
+        self.turns = 0
+        self._turned = asyncio.Event()
+        self._cookies: dict[str, dict[str, str]] = {}
+        self.client: aiohttp.ClientSession
+        self._store = store
+        self._key = key
+        self._kid = thumbprint(public_jwk(key))
+        self._number = itertools.count()
+
+    def take_turn(self) -> None:
+        """Let the next people come."""
+        self.turns += 1
+        self._turned.set()
+        self._turned = asyncio.Event()
+
+    async def next_turn(self) -> None:
+        """Return when the next people may come."""
+        await self._turned.wait()
+
+    def cookie(self, subject: str) -> dict[str, str]:
+        """Return the cookie field of a session that stays."""
+        if subject not in self._cookies:
+            self._cookies[subject] = self.sign_in(subject)
+        return self._cookies[subject]
+
+    def sign_in(self, subject: str) -> dict[str, str]:
+        """Write a session as a login service of one's own would; return its cookie field."""
+        value, now = f"{subject}-{next(self._number)}".ljust(43, "x"), time.time()
+        record = SessionRecord(
+            v=1, subject=subject, roles=("editor",), created_at=now, expires_at=now + LIVES
+        )
+        self._store.client.set(session_key(digest(value)), encode_record(record), ex=LIVES)
+        return {"Cookie": f"doorward={value}"}
+
+    def token(self, subject: str) -> dict[str, str]:
+        """Return a new bearer token's field."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": "api",
+            "sub": subject,
+            "roles": ["editor"],
+            "iat": now,
+            "exp": now + 600,
+            "jti": str(next(self._number)),
+        }
+        token = jwt.encode(claims, self._key, "ES256", headers={"kid": self._kid})
+        return {"Authorization": f"Bearer {token}"}
+
+    async def get_own(self, subject: str, fields: dict[str, str]) -> None:
+        """Ask for a page of *subject*'s own, and see that it is the answer to just that."""
+        path = f"/users/{subject}/{next(self._number)}?q={random.random()}"
+        async with self.client.get(self.url + path, headers=fields) as response:
+            assert response.status == 200, await response.text()
+            seen = await response.json()
+        assert seen["target"] == path
+        assert [value for name, value in seen["fields"] if name == "X-Auth-Subject"] == [subject]
+
+
+Turn = Callable[[Soak, int], Awaitable[None]]
+
+
+async def use_a_cookie(soak: Soak, number: int) -> None:
+    """Use one session for a hundred requests."""
+    subject = f"cookie{number}"
+    fields = soak.cookie(subject)
+    for _ in range(100):
+        await soak.get_own(subject, fields)
+        if soak.over.is_set():
+            return
+
+
+async def use_tokens(soak: Soak, number: int) -> None:
+    """Use a new token until the next turn."""
+    fields, turn = soak.token(f"token{number}"), soak.turns
+    while soak.turns == turn and not soak.over.is_set():
+        await soak.get_own(f"token{number}", fields)
+
+
+async def send_content(soak: Soak, number: int) -> None:
+    """Send content with a length, and in chunks."""
+    content = random.randbytes(random.randrange(1, 200_000))
+    fields = soak.cookie(f"sender{number}")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 30_000):
+            yield content[start : start + 30_000]
+
+    for data in (content, pieces()):
+        async with soak.client.post(
+            f"{soak.url}/swallow", data=data, headers=fields, skip_auto_headers=["Content-Type"]
+        ) as response:
+            assert response.status == 200, await response.text()
+            seen = await response.json()
+        assert seen["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+async def read_events(soak: Soak, number: int) -> None:
+    """Read a stream of events to its end."""
+    fields = soak.cookie(f"reader{number}")
+    async with soak.client.get(f"{soak.url}/events", headers=fields) as response:
+        assert response.status == 200
+        read = (await response.read()).decode()
+    assert read == "".join(f"data: {each}\n\n" for each in range(20))
+
+
+async def talk(soak: Soak, number: int) -> None:
+    """Exchange messages over a WebSocket."""
+    fields = soak.cookie(f"talker{number}")
+    async with soak.client.ws_connect(f"{soak.url}/repeat", headers=fields) as socket:
+        for each in range(50):
+            await socket.send_str(f"{number} {each}")
+            assert await socket.receive_str(timeout=20) == f"{number} {each}"
+
+
+async def leave(soak: Soak, number: int) -> None:
+    """Sign out under a request that runs in the session's name, and be let in no more."""
+    await soak.next_turn()
+    subject = f"leaver{number}"
+    fields = soak.sign_in(subject)
+    await soak.get_own(subject, fields)
+    socket = await soak.client.ws_connect(f"{soak.url}/repeat", headers=fields)
+    await socket.send_str("hello")
+    assert await socket.receive_str(timeout=20) == "hello"
+    logout = {**fields, "Origin": soak.url, "Accept": "application/json"}
+    async with soak.client.post(f"{soak.url}/.doorward/logout", headers=logout) as response:
+        assert response.status == 200, await response.text()
+        assert (await response.json())["ended"] == 1
+    assert (await socket.receive(timeout=20)).type in (
+        aiohttp.WSMsgType.CLOSE,
+        aiohttp.WSMsgType.CLOSED,
+        aiohttp.WSMsgType.ERROR,
+    )
+    await socket.close()
+    async with soak.client.get(f"{soak.url}/users/{subject}/x", headers=fields) as response:
+        assert response.status == 401
+
+
+async def stay_outside(soak: Soak, number: int) -> None:
+    """Ask for what is public, what is not, and what is somebody else's."""
+    fields = soak.cookie(f"outsider{number}")
+    for path, sent, status in (
+        ("/public/x", {}, 200),
+        ("/private", {}, 401),
+        ("/private", {"Cookie": "doorward=" + "n" * 43}, 401),
+        ("/private", {"Authorization": "Bearer no.such.token"}, 401),
+        ("/users/somebody/x", fields, 403),
+    ):
+        async with soak.client.get(soak.url + path, headers=sent) as response:
+            await response.read()
+            assert response.status == status, path
+
+
+CLIENTS: dict[Turn, int] = {
+    use_a_cookie: 4,
+    use_tokens: 2,
+    send_content: 2,
+    read_events: 2,
+    talk: 2,
+    leave: 2,
+    stay_outside: 1,
+}
+
+
+async def go_on(soak: Soak, turn: Turn, number: int) -> None:
+    while not soak.over.is_set():
+        await turn(soak, number)
+        soak.done[turn.__name__] += 1
+
+
+def resident_bytes(process: int) -> int:
+    """Return the memory of *process* and its children."""
+    members = [process]
+    for member in members:
+        children = Path(f"/proc/{member}/task/{member}/children").read_text().split()
+        members += [int(child) for child in children if "valkey" not in _name(int(child))]
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in members)
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _name(process: int) -> str:
+    return Path(f"/proc/{process}/comm").read_text()
+
+
+async def keep_busy(soak: Soak, seconds: float, every: float, route_file: str) -> list[int]:
+    """Reload the file again and again while the clients are at it; return the memory seen."""
+    file = soak.gateway.directory / "routes.yaml"
+    memory: list[int] = []
+    while len(memory) < seconds / every and not soak.over.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(every):
+                await soak.over.wait()  # it comes early if a client failed
+        file.write_text(route_file + MORE.format(number=len(memory)))
+        soak.gateway.reload()
+        soak.take_turn()
+        memory.append(resident_bytes(soak.gateway.process.pid))
+    soak.over.set()
+    soak.take_turn()
+    return memory
+
+
+async def run_soak(
+    start_gateway: StartGateway,
+    backend: str,
+    valkey: Valkey,
+    directory: Path,
+    *,
+    seconds: float,
+    every: float,
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwk = {**public_jwk(key), "kid": thumbprint(public_jwk(key)), "alg": "ES256", "use": "sig"}
+    (directory / "jwks.json").write_text(json.dumps({"keys": [jwk]}))
+    admin = free_port()
+    text = ROUTES.format(
+        port=free_port(), admin=admin, token=TOKEN, store=valkey.tcp_url, issuer=ISSUER,
+        jwks=directory / "jwks.json", backend=backend,
+    )  # fmt: skip
+    soak = Soak(start_gateway(text), valkey, key)
+    async with aiohttp.ClientSession(
+        cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
+    ) as soak.client:
+        tasks = [
+            asyncio.create_task(go_on(soak, turn, number))
+            for turn, count in CLIENTS.items()
+            for number in range(count)
+        ]
+        for task in tasks:
+            task.add_done_callback(lambda _: soak.over.set())
+        memory = await keep_busy(soak, seconds, every, text)
+        await asyncio.gather(*tasks)
+        fields = {"Authorization": f"Bearer {TOKEN}"}
+        status_url = f"http://127.0.0.1:{admin}/api/status"
+        async with soak.client.get(status_url, headers=fields) as response:
+            generation = (await response.json())["generation"]
+    print(dict(soak.done), "memory, MiB:", [size >> 20 for size in memory])  # noqa: T201 - the report
+    assert generation > len(memory) // 2, "reloads that come at once may be one"
+    assert all(soak.done[turn.__name__] for turn in CLIENTS), soak.done
+    half = len(memory) // 2
+    grown = max(memory[half:]) - max(memory[:half])
+    assert grown < MOST_GROWN, [size >> 20 for size in memory]
+    assert soak.gateway.stop() == 0
+    said = "".join(soak.gateway.lines)
+    assert "Traceback" not in said, said
+    with soak.gateway.access_log.open(encoding="utf-8") as log:
+        statuses = Counter(json.loads(line)["status"] for line in log)
+    assert not [status for status in statuses if status >= 500], statuses
+
+
+async def test_mixed_traffic_fails_nobody_and_takes_no_more_memory(
+    start_gateway: StartGateway, backend: str, valkey: Valkey, tmp_path: Path
+) -> None:
+    await run_soak(start_gateway, backend, valkey, tmp_path, seconds=SECONDS, every=TURN_SECONDS)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif("DOORWARD_SOAK" not in os.environ, reason="takes half an hour: make soak")
+async def test_mixed_traffic_for_half_an_hour_does_neither(
+    start_gateway: StartGateway, backend: str, valkey: Valkey, tmp_path: Path
+) -> None:
+    await run_soak(
+        start_gateway, backend, valkey, tmp_path, seconds=SOAK_SECONDS, every=SOAK_TURN_SECONDS
+    )
