@@ -153,6 +153,7 @@ class Assembly:
     def use(self, parts: Parts) -> None:
         """Take note that *parts* serve from now on; what they replace ends in a while."""
         replaced, self._current = self._current, parts
+        self.store.adopt(parts.configuration.session)
         if replaced is not None and replaced.verifier is not parts.verifier:
             self._retire(replaced.verifier, after=LAST_REQUESTS_SECONDS)
 

@@ -81,11 +81,9 @@ def keep_fixed(old: Configuration, new: Configuration) -> tuple[Configuration, t
     if login.database != old.login.database:
         kept.append("login.database")
         login = msgspec.structs.replace(login, database=old.login.database)
-    for name in ("lease", "idle_timeout", "absolute_timeout"):
-        value = getattr(old.session, name)
-        if getattr(session, name) != value:
-            kept.append(f"session.{name}")
-            session = msgspec.structs.replace(session, **{name: value})
+    if session.lease != old.session.lease:  # what a worker has registered in the store
+        kept.append("session.lease")
+        session = msgspec.structs.replace(session, lease=old.session.lease)
     return (
         msgspec.structs.replace(
             new, server=server, admin=admin, store=store, session=session, login=login
@@ -111,6 +109,8 @@ class Reloader:
     ) -> None:
         self.live = live
         self.lock = asyncio.Lock()
+        self.on_live: list[Callable[[Configuration], None]] = []
+        """Called with each configuration that goes live here; what workers do is their affair."""
         self.last: Reloaded = Reloaded(live.generation)
         self.last_at = time.time()
         self.succeeded = 0
@@ -161,6 +161,8 @@ class Reloader:
             await asyncio.gather(*(worker.abort(new.generation) for worker in workers))
             return self._refused(failures)
         self.live = new
+        for adopt in self.on_live:
+            adopt(new.configuration)
         for failure in await _each(workers, lambda worker: _commit(worker, new.generation)):
             _log.error("%s: it is replaced", failure)
         return Reloaded(new.generation, restart_needed=restart_needed)

@@ -128,6 +128,7 @@ async def _serve(  # noqa: PLR0913, PLR0917 - the parts that have been started
 ) -> None:
     configuration = supervisor.reloader.live.configuration
     store = await open_session_store(store_url, configuration.session, worker=False)
+    supervisor.reloader.on_live.append(lambda live: store.adopt(live.session))
     admin = AdminServer(supervisor, store)
     keys = SigningKeys(store.commands)
     delivery = LogoutDelivery(store.commands, keys, lambda: supervisor.reloader.live.configuration)

@@ -407,6 +407,18 @@ class TestIdleExpiry:
         store.peek(name)
         await _until(lambda: valkey.client.pttl(session_key(name)) > 95_000)
 
+    async def test_another_idle_time_is_taken_up_by_what_is_used(
+        self, open_store: Open, valkey: Valkey
+    ) -> None:
+        store = await open_store(settings=self.settings)
+        name = digest(await store.create(self.older))
+        valkey.client.pexpire(session_key(name), 50_000)
+        store.adopt(msgspec.structs.replace(self.settings, idle_timeout=90.0))
+        await store.find(name)
+        store.peek(name)
+        await _until(lambda: valkey.client.pttl(session_key(name)) > 80_000)
+        assert valkey.client.pttl(session_key(name)) <= 90_000
+
     async def test_fresh_use_writes_nothing(self, open_store: Open, valkey: Valkey) -> None:
         store = await open_store(settings=self.settings)
         name = digest(await store.create(record()))

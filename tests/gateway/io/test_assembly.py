@@ -2,6 +2,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from auth.identity import ABSENT
 from auth.login.messages import LoginRequest
 from auth.ports import AuthUnavailable
+from auth.session import SessionRecord, digest, session_key
 from config.model import AccessRule, Assertion, Configuration, TokenIssuer
 from gateway.io.assembly import Assembly, Parts
 from tests.conftest import Valkey
@@ -109,3 +112,19 @@ async def test_the_login_page_of_a_worker_is_there_once_the_store_is(
         assert (await first.state.login.handle(LOGIN_PAGE)).status == 200
         second = await live(parts_of, configuration(), 2)
         assert (await second.state.login.handle(LOGIN_PAGE)).status == 200
+
+
+async def test_a_reload_takes_up_the_times_of_sessions_and_leaves_the_lease(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    before = configuration()
+    session = msgspec.structs.replace(before.session, idle_timeout=40.0, lease=9.0)
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        await live(parts_of, msgspec.structs.replace(before, session=session), 1)
+        now = time()
+        cookie = await parts_of.store.create(SessionRecord(1, "u1", now, now + 3600))
+        left = valkey.client.ttl(session_key(digest(cookie)))
+        assert 30 < int(left) <= 40
+        workers: Any = valkey.client.hgetall("doorward:workers")
+        leases = {value.split()[1] for name, value in workers.items() if name != b"~"}
+        assert leases == {b"%d" % round(before.session.lease * 1000)}
