@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from auth.io.embedded import EmbeddedStore
+from tests.cluster import Cluster
 from tests.postgres import INITDB, Postgres, running_postgres
 
 SOAKS_FOR = 7200
@@ -67,3 +68,14 @@ def postgres() -> Iterator[Postgres]:
         pytest.skip("PostgreSQL is not installed")
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real cluster that belongs to this test run: three primaries."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()

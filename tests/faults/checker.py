@@ -5,7 +5,8 @@ is enough to know, for each session, the earliest moment at which somebody was *
 over. The rules, with the promise each of them checks:
 
 - `admitted_after_end`: an ending was answered before the request started (promise 1).
-- `admitted_after_delete`: the record was deleted, by whoever, more than a lease before (promise 2).
+- `admitted_after_delete`: the record was deleted, or its subject's epoch was written, by whoever,
+  more than a lease before (promise 2).
 - `came_back`: somebody was refused because the session is over, more than a lease before. This also
   covers endings whose answer never came (promise 3).
 - `admitted_after_expiry`, `stale_record`: the record's own limits and its replacement.
@@ -79,7 +80,7 @@ class _Judge:
             self._note(each, by_subject)
 
     def _note(self, each: Operation, by_subject: dict[str, list[_Facts]]) -> None:
-        if each.kind in ENDINGS | {"delete", "flush", "rollback"}:
+        if each.kind in ENDINGS | {"delete", "epoch", "flush", "rollback"}:
             for facts in self._concerned(each, by_subject):
                 if each.result == "ok" and each.ended <= facts.made.started:
                     continue  # what was answered before it was made is not about it
@@ -104,7 +105,7 @@ class _Judge:
             return self._sessions.values()
         if each.kind == "rollback":
             return [facts for facts in self._sessions.values() if facts.made.ended >= each.since]
-        if each.kind == "end_subject":
+        if each.kind in ("end_subject", "epoch"):
             return by_subject[each.subject]
         facts = self._sessions.get(each.session)
         return (facts,) if facts else ()

@@ -17,6 +17,7 @@ Kind = Literal[
     "end_subject",
     "end_all",
     "delete",
+    "epoch",
     "replace",
     "flush",
     "rollback",

@@ -1,13 +1,12 @@
 """Stores on the run's real server, closed after the test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from auth.io.session_store import RedisSessionStore, open_session_store
 from config.model import SessionSettings
-from tests.auth.io.cluster import Cluster
 from tests.conftest import Valkey
 
 SETTINGS = SessionSettings(cookie_name="doorward", secure=False, lease=0.3)
@@ -44,14 +43,3 @@ async def leased(store: RedisSessionStore) -> None:
             if connection is not None and not connection.tracking:
                 return
             await asyncio.sleep(0.005)
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real cluster that belongs to this test run: three primaries."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()

@@ -9,8 +9,8 @@ from redis.exceptions import ResponseError
 
 from auth.io.cluster_store import ClusterSessionStore
 from auth.io.session_store import open_session_store
-from tests.auth.io.cluster import Cluster, in_thread
 from tests.auth.io.conftest import SETTINGS
+from tests.cluster import Cluster, in_thread
 
 pytestmark = pytest.mark.wire
 

@@ -31,9 +31,9 @@ from auth.revocation import (
 )
 from auth.session import SessionRecord, digest, session_key
 from auth.slots import all_sessions_beside, slot_of_tag
-from tests.auth.io.cluster import Cluster, Server, in_thread, shard_of
 from tests.auth.io.conftest import SETTINGS
 from tests.auth.session_store_contract import SessionStoreContract, record
+from tests.cluster import Cluster, Server, in_thread, shard_of
 
 pytestmark = pytest.mark.wire
 

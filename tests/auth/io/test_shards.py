@@ -14,9 +14,9 @@ from auth.io.session_store import open_session_store
 from auth.ports import AuthUnavailable
 from auth.session import SessionRecord, digest
 from auth.slots import slot_of, slot_of_tag
-from tests.auth.io.cluster import Cluster, Server, in_thread
 from tests.auth.io.conftest import SETTINGS
 from tests.auth.session_store_contract import record
+from tests.cluster import Cluster, Server, in_thread
 
 pytestmark = pytest.mark.wire
 

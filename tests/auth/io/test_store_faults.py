@@ -465,3 +465,22 @@ async def test_a_primary_that_may_not_write_is_as_good_as_silent(
         assert store.silence() > 0.2
     finally:
         valkey.client.config_set("min-replicas-to-write", 0)
+
+
+async def test_a_new_primary_is_told_of_any_number_of_endings(
+    open_store: Open, valkey: Valkey
+) -> None:
+    """More commands than a connection takes at once: they go in parts."""
+    store = await open_store()
+    until = store._reader.clock() + 3600
+    names = [f"{number:064x}" for number in range(6000)]
+    for name in names:
+        store._reader.endings.add(name, until)
+    await store.commands.execute_command("DEBUG", "CHANGE-REPL-ID")  # type: ignore[no-untyped-call]
+    connection = store._reader.link.connection
+    assert connection is not None
+    connection.close()
+    async with asyncio.timeout(30):
+        while store._reader.clock() >= store._reader.cache.lease_until:
+            await asyncio.sleep(0.01)
+    assert valkey.client.exists(*map(ended_key, names)) == len(names)
