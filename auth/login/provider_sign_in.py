@@ -6,6 +6,7 @@ has the rest under the request's id.
 """
 
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from urllib.parse import urlencode
@@ -22,7 +23,7 @@ from auth.io.provider_client import (
     Tokens,
 )
 from auth.io.provider_records import SIGN_IN_SECONDS, ProviderRecords, ProviderSession
-from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem
+from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem, patience
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.provider import (
@@ -114,12 +115,18 @@ _TOO_MANY = Problem(
 
 
 class _Failure(Exception):
-    """Ends the way back: what the person is told, and what the log gets."""
+    """Ends the way back: what the person is told, and what the log gets.
 
-    def __init__(self, problem: Problem, detail: str, *, seconds: float = 0.0) -> None:
+    *seconds* go into the words, *retry_after* into a field.
+    """
+
+    def __init__(
+        self, problem: Problem, detail: str, *, seconds: float = 0.0, retry_after: int = 0
+    ) -> None:
         super().__init__(detail)
         self.problem = problem
         self.seconds = seconds
+        self.retry_after = retry_after
 
 
 class ProviderSignIn:
@@ -218,6 +225,8 @@ class ProviderSignIn:
             self._note(visit, provider, str(failure))
             problem = _worded(failure.problem, provider, seconds=failure.seconds)
             again = self._again(provider, return_to)
+            if failure.retry_after:
+                fields = (*fields, ("Retry-After", str(failure.retry_after)))
             return self._answers.error_page(visit, problem, fields=fields, again=again)
         max_age = int(self._session.absolute_timeout)
         fields = (
@@ -301,6 +310,10 @@ class ProviderSignIn:
         tokens: Tokens,
     ) -> str:
         """Begin the session in place of those from before (ASVS 7.2.4), and note whose it is."""
+        wait = await self._throttle.take_session(record.subject) if self._throttle else 0.0
+        if wait > 0:
+            detail = "too many sessions were begun with this account"
+            raise _Failure(patience(wait), detail, retry_after=math.ceil(wait))
         presented = visit.session_digest if await live_session(self._store, visit) else ""
         for old in {presented, begun.replaces} - {""}:
             await self._store.end(old, reason="signed_in_again")
@@ -369,4 +382,4 @@ class ProviderSignIn:
 def _worded(problem: Problem, provider: Provider, *, seconds: float = 0.0) -> Problem:
     """Return *problem* with the provider's name in it."""
     values = {"label": provider.label, "seconds": f"{seconds:.0f}"}
-    return msgspec.structs.replace(problem, values=values)
+    return msgspec.structs.replace(problem, values={**problem.values, **values})

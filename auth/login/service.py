@@ -166,6 +166,7 @@ class LoginService:
             store=self._store,
             providers=clients,
             records=records,
+            throttle=self._throttle,
             clock=self._clock,
         )
         for provider in settings.login.providers:

@@ -69,7 +69,9 @@ SESSIONS = Bucket(size=1000, seconds_each=10.0)
 """Sessions begun with one account: no program may fill the store by signing in on and on."""
 BEGINNING = Bucket(size=300, seconds_each=0.5)
 """Sign-ins begun at a provider from one network: each of them waits in the store for a while."""
-
+LOGOUT_TOKENS = Bucket(size=100, seconds_each=1.0)
+"""Logout tokens from one network that were no good: a signature costs more to check than to
+invent. Good ones are not counted; a provider that ends everybody's sessions sends thousands."""
 LETTERS = Bucket(size=5, seconds_each=600.0)
 """Letters asked for by one name: nobody's mailbox is filled from here."""
 LETTERS_ASKED = Bucket(size=30, seconds_each=60.0)
@@ -93,6 +95,14 @@ class Throttle(Protocol):
 
     async def take_beginning(self, address: str) -> float:
         """Count a sign-in begun at a provider; return 0, or the seconds until the next may be."""
+        ...
+
+    async def take_logout_token(self, address: str) -> float:
+        """Count a logout token as bad; return 0, or the seconds until the next may come."""
+        ...
+
+    async def put_back_logout_token(self, address: str) -> None:
+        """Take the count back: the token was good, or could not be checked."""
         ...
 
     async def take_letter(self, to: str, address: str) -> float:
@@ -145,6 +155,15 @@ class StoreThrottle:
         key = f"doorward:attempts:beginning:{network_of(address)}"
         return await self._run(_TAKE, key, BEGINNING.size, BEGINNING.seconds_each)
 
+    async def take_logout_token(self, address: str) -> float:
+        """See `Throttle.take_logout_token`."""
+        bucket = LOGOUT_TOKENS
+        return await self._run(_TAKE, _logout_key(address), bucket.size, bucket.seconds_each)
+
+    async def put_back_logout_token(self, address: str) -> None:
+        """See `Throttle.put_back_logout_token`."""
+        await self._run(_PUT_BACK, _logout_key(address))
+
     async def take_letter(self, to: str, address: str) -> float:
         """See `Throttle.take_letter`."""
         for key, bucket in (
@@ -178,6 +197,10 @@ def network_of(address: str) -> str:
             return str(parsed.ipv4_mapped)
         return str(ip_network((parsed.packed[:8] + bytes(8), 64)))
     return str(parsed)
+
+
+def _logout_key(address: str) -> str:
+    return f"doorward:attempts:logout-tokens:{network_of(address)}"
 
 
 def _keys(login: str, address: str) -> tuple[str, str, str]:

@@ -7,6 +7,14 @@ from config.model import Address
 BACKLOG = 1024
 """Connections that may wait in the kernel while a dead worker is being replaced."""
 
+# A peer that vanished without a FIN: noticed after 30 + 3 * 10 s.
+KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 30),
+    (socket.TCP_KEEPINTVL, 10),
+    (socket.TCP_KEEPCNT, 3),
+)
+"""Options of TCP, of clients' connections and of upstreams'."""
+
 
 class CannotListenError(Exception):
     """The address cannot be used; the message says what to do."""

@@ -9,6 +9,7 @@ because the upstream may be closing it at this moment (RFC 9112 9.3.1).
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import deque
 from collections.abc import Collection
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from auth.decision import Reason
 from config.model import Endpoint, Upstream
+from gateway.io.listening import KEEPALIVE
 from gateway.io.upstream import UpstreamConnection
 from gateway.response_reading import ResponseReader
 
@@ -135,6 +137,14 @@ class EndpointPool:
                 ssl=self._tls,
                 server_hostname=endpoint.host if self._tls else None,
             )
+            # asyncio's own sockets have it off, and without it an upstream that vanished behind a
+            # firewall is waited for as long as an endless answer may last.
+            transport = connection.transport
+            accessible = transport.get_extra_info("socket") if transport is not None else None
+            if accessible is not None:
+                accessible.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                for option, value in KEEPALIVE:
+                    accessible.setsockopt(socket.IPPROTO_TCP, option, value)
         return connection
 
     def retire(self) -> None:

@@ -26,6 +26,7 @@ from gateway.io.connection import ClientConnection, Server
 from gateway.io.exchange import Exchange
 from gateway.io.generation import ServerState, make_generation
 from gateway.io.health import HealthChecks
+from gateway.io.listening import KEEPALIVE
 from gateway.io.relay import GOING_AWAY, TRY_AGAIN_LATER
 from gateway.io.serving import Serving
 from gateway.pipeline import is_allowed
@@ -58,13 +59,6 @@ WRITE_STALL_BYTES = 1024 * 8
 
 HANDSHAKE_SECONDS = 10.0
 """Time limit of a TLS handshake."""
-
-# A client that vanished without a FIN: noticed after 30 + 3 * 10 s.
-_KEEPALIVE = (
-    (socket.TCP_KEEPIDLE, 30),
-    (socket.TCP_KEEPINTVL, 10),
-    (socket.TCP_KEEPCNT, 3),
-)
 
 # What the kernel takes of an answer before it is sent: for a client that takes nothing it would let
 # its buffer grow to megabytes. A quarter of one keeps fast clients busy.
@@ -106,7 +100,7 @@ class GatewayServer:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
                 # Accepted sockets inherit them.
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                for option, value in (*_KEEPALIVE, _UNSENT):
+                for option, value in (*KEEPALIVE, _UNSENT):
                     listener.setsockopt(socket.IPPROTO_TCP, option, value)
             self._listeners.append(
                 await self._loop.create_server(

@@ -2,7 +2,8 @@
 
 How this works: the supervisor never touches a request. It makes the listening sockets, and for
 each slot keeps one worker alive (`_keep_worker`); a worker that dies is replaced at once, and its
-queue of connections waits in the socket that the supervisor has kept open. `Reloader` holds the
+queue of connections waits in the socket that the supervisor has kept open; one that has long not
+answered the supervisor is killed, and then replaced as if it had died. `Reloader` holds the
 generation in force. Whatever the supervisor starts ends with it: in good order after a signal, and
 when it is killed because the workers' channels and the store's pipe end.
 """
@@ -25,7 +26,7 @@ from gateway.io.control import ChannelError, CommandError, Start
 from gateway.io.metrics import Measurement, Totals
 from gateway.io.reload import Live, Reloader
 from gateway.io.watching import changes
-from gateway.io.worker_process import WORKER_COMMAND, WorkerProcess
+from gateway.io.worker_process import HUNG_AFTER, WORKER_COMMAND, WorkerProcess
 
 if TYPE_CHECKING:
     import socket
@@ -219,6 +220,22 @@ class Supervisor:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             await self.measure()
+            self._end_hung()
+
+    def _end_hung(self) -> None:
+        """Kill the workers that have long not answered; `_keep_worker` starts others.
+
+        The kernel goes on giving a hung worker its share of the new connections.
+        """
+        for worker in self.serving:
+            if not worker.responsive and worker.silent_for >= HUNG_AFTER:
+                _log.error(
+                    "worker %d (process %d) has not answered for %d s and is killed",
+                    worker.slot,
+                    worker.pid,
+                    worker.silent_for,
+                )
+                worker.kill()
 
     async def _keep_worker(self, slot: int) -> None:
         delay = 0.0

@@ -32,6 +32,9 @@ EXIT_SECONDS = 5.0
 """For closing what is left when the draining is over."""
 MEASURE_SECONDS = 1.0
 """A worker that cannot answer in this time is overloaded or stopped; a scrape must not hang."""
+HUNG_AFTER = 30.0
+"""Seconds without an answer to anything, after which a worker that serves counts as hung. No
+request holds the loop for so long, and its share of the connections waits for nothing."""
 
 
 class WorkerProcess:
@@ -42,6 +45,7 @@ class WorkerProcess:
         self.generation = 0
         self.responsive = True
         self.started_at = time.monotonic()
+        self._answered_at = time.monotonic()
         self._process = process
         self._channel = channel
 
@@ -90,11 +94,17 @@ class WorkerProcess:
         """Have it serve the generation that it has prepared. Raises as `CallingEnd.call` does."""
         await self._channel.call(Commit(generation), timeout=COMMIT_SECONDS)
         self.generation = generation
+        self._answered_at = time.monotonic()
 
     async def abort(self, generation: int) -> None:
         """Have it forget what it prepared; if it cannot be told, the next prepare replaces it."""
         with contextlib.suppress(CommandError, ChannelError):
             await self._channel.call(Abort(generation), timeout=COMMIT_SECONDS)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since it last answered a `measure`, or began."""
+        return time.monotonic() - self._answered_at
 
     async def measure(self) -> Measurement | None:
         """Return its numbers, or None (and no longer `responsive`) if it does not answer."""
@@ -104,6 +114,7 @@ class WorkerProcess:
             self.responsive = False
             return None
         self.responsive = True
+        self._answered_at = time.monotonic()
         return measurement
 
     async def reopen_logs(self) -> None:

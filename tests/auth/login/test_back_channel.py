@@ -12,6 +12,7 @@ from auth.io.provider_records import ProviderRecords
 from auth.login.messages import LoginAnswer
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
+from auth.login.throttle import Bucket, StoreThrottle
 from config.model import Login
 from tests.auth.login.conftest import SECRET, Browser, Site, configured, field, sign_in_at
 from tests.conftest import Valkey
@@ -231,3 +232,30 @@ async def test_only_post_is_taken(corp_site: Site) -> None:
 
 async def test_without_providers_there_is_no_such_address(site: Site) -> None:
     assert (await site.browser().post(BACK_CHANNEL, {"logout_token": "x"}, {})).status == 404
+
+
+async def test_a_source_of_bad_tokens_is_turned_away_and_one_of_good_ones_is_not(
+    corp_site: Site, lying: LyingProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auth.login.throttle.LOGOUT_TOKENS", Bucket(2, 90.0))
+    clients = Providers()
+    corp_site.service = LoginService(
+        configured(login=Login(providers=(lying.configured(),))),
+        corp_site.store,
+        corp_site.accounts,
+        SECRET,
+        throttle=StoreThrottle(corp_site.store.commands),
+        at_providers=AtProviders(
+            clients, ProviderRecords(corp_site.store.commands), RefreshesUnderWay()
+        ),
+    )
+    for number in range(4):  # good ones cost nothing
+        browser = await signed_in(corp_site, lying, sid=f"session-{number}")
+        assert (await send(corp_site, lying.logout_token(sid=f"session-{number}"))).status == 200
+        assert await alive(corp_site, browser) == [False]
+    forged = lying.logout_token(key=STRANGER)
+    assert [(await send(corp_site, forged)).status for _ in range(2)] == [400, 400]
+    answer = await send(corp_site, forged)
+    assert (answer.status, answer.error) == (429, "too_many_attempts")
+    assert 80 <= int(field(answer, "retry-after")) <= 90
+    await clients.close()

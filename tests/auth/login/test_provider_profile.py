@@ -6,6 +6,7 @@ import pytest
 
 from auth.login.provider_profile import (
     LARGEST_CLAIMS,
+    LARGEST_IDENTITY,
     UnfitProfile,
     default_claims,
     merged_claims,
@@ -115,6 +116,17 @@ def test_a_provider_is_known_by_its_whole_host(issuer: str) -> None:
 def test_claims_that_are_unfit_make_no_session(claims: dict[str, Any]) -> None:
     with pytest.raises(UnfitProfile):
         record(**claims)
+
+
+@pytest.mark.parametrize(("letter", "octets"), [("g", 1), ("é", 6), (",", 3), ("%", 3)])
+def test_an_identity_that_backends_could_not_take_makes_no_session(
+    letter: str, octets: int
+) -> None:
+    sub = "248289761001"
+    most = (LARGEST_IDENTITY - len(sub)) // (100 * octets + 1)
+    assert len(record(groups=[letter * 100] * most).groups) == most
+    with pytest.raises(UnfitProfile, match="fewer"):
+        record(groups=[letter * 100] * (most + 1))
 
 
 def test_the_signed_claim_wins_and_the_sign_in_itself_is_only_believed_when_signed() -> None:

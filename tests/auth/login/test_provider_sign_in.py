@@ -13,6 +13,7 @@ from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords, ProviderSession
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
+from auth.login.throttle import Bucket, StoreThrottle
 from auth.session import digest
 from config.model import Login, Provider, SessionSettings
 from tests.auth.login.conftest import (
@@ -434,6 +435,11 @@ async def test_too_many_that_are_begun_from_one_network_are_refused(
         async def take_beginning(self, address: str) -> float:
             return 1.0
 
+        async def take_logout_token(self, address: str) -> float:
+            return 1.0
+
+        async def put_back_logout_token(self, address: str) -> None: ...
+
         async def take_letter(self, to: str, address: str) -> float:
             return 1.0
 
@@ -450,6 +456,31 @@ async def test_too_many_that_are_begun_from_one_network_are_refused(
     )
     answer = await corp_site.browser().get("/.doorward/login", {"provider": "corp"})
     assert (answer.status, answer.error) == (429, "too_many_attempts")
+    await clients.close()
+
+
+async def test_more_sessions_than_an_account_may_begin_must_wait(
+    corp_site: Site, lying: LyingProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auth.login.throttle.SESSIONS", Bucket(1, 90.0))
+    clients = Providers()
+    corp_site.service = LoginService(
+        configured(login=Login(providers=(lying.configured(),))),
+        corp_site.store,
+        corp_site.accounts,
+        SECRET,
+        throttle=StoreThrottle(corp_site.store.commands),
+        at_providers=AtProviders(
+            clients, ProviderRecords(corp_site.store.commands), RefreshesUnderWay()
+        ),
+    )
+    assert (await sign_in_at(lying, first := corp_site.browser())).status == 303
+    answer = await sign_in_at(lying, second := corp_site.browser())
+    assert (answer.status, answer.error) == (429, "too_many_attempts")
+    assert 80 <= int(field(answer, "retry-after")) <= 90
+    assert "try again in 2 minutes" in PageReader(answer.body).text
+    assert not second.session
+    assert await corp_site.is_alive(first.session)  # and the one there was goes on
     await clients.close()
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from auth.decision import Reason
 from config.model import Endpoint, Timeouts, Upstream
 from gateway.io import pool as pools
+from gateway.io.listening import KEEPALIVE
 from gateway.io.pool import ConnectFailed, UpstreamPool
 from tests.gateway.io.harness import (
     ALL,
@@ -100,8 +102,6 @@ async def test_requests_without_a_kept_connection_take_turns_too(
 
 async def test_a_connect_that_takes_too_long_is_a_timeout() -> None:
     # A listener whose queue is full drops what else comes.
-    import socket  # noqa: PLC0415 - only here
-
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -119,6 +119,21 @@ async def test_a_connect_that_takes_too_long_is_a_timeout() -> None:
             assert answer.fields["x-doorward-error"] == "upstream_timeout"
         for filler in fillers:
             filler.close()
+
+
+async def test_an_upstream_that_vanished_without_a_word_is_noticed() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        assert (await running.ask(GET)).status == 200
+        (endpoint_pool,) = running.server._generation.pools["app"].endpoints
+        (connection,) = endpoint_pool._idle
+        assert connection.transport is not None
+        sock = connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for option, value in KEEPALIVE:
+            assert sock.getsockopt(socket.IPPROTO_TCP, option) == value
 
 
 async def test_a_unix_socket_is_an_upstream(tmp_path: Path) -> None:

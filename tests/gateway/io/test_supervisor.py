@@ -42,6 +42,36 @@ async def test_what_a_killed_worker_had_counted_still_counts(tmp_path: Path) -> 
         assert after["worker_restarts"] == 1
 
 
+async def test_a_hung_worker_is_killed_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.io.supervisor.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.io.worker_process.MEASURE_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.io.supervisor.HUNG_AFTER", 1.0)
+    async with gateway(tmp_path, workers=1) as running:
+        (worker,) = running.supervisor.serving
+        os.kill(worker.pid, signal.SIGSTOP)
+        process, _ = await asyncio.wait_for(running.get(), 20)  # waited in the socket meanwhile
+        assert process != worker.pid
+        assert not is_running(worker.pid)
+        assert running.supervisor.restarts == 1
+
+
+async def test_a_worker_that_stands_still_for_a_moment_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.io.supervisor.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.io.worker_process.MEASURE_SECONDS", 0.05)
+    async with gateway(tmp_path, workers=1) as running:
+        (worker,) = running.supervisor.serving
+        os.kill(worker.pid, signal.SIGSTOP)
+        await eventually(lambda: not worker.responsive)
+        running.supervisor._end_hung()
+        os.kill(worker.pid, signal.SIGCONT)
+        await eventually(lambda: worker.responsive)
+        assert (await running.get())[0] == worker.pid
+
+
 async def test_sighup_reloads(tmp_path: Path) -> None:
     async with gateway(tmp_path) as running:
         os.kill(os.getpid(), signal.SIGHUP)
