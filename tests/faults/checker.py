@@ -172,6 +172,7 @@ class _Judge:
     def _judge_refused(self, use: Operation, facts: _Facts) -> Iterator[Violation]:
         if use.started < facts.made.ended:
             return  # not known yet
-        if use.ended >= min(facts.touched_from, facts.made.expires_at - MARGIN):
+        lived_until = min(facts.made.expires_at, facts.made.idles_at) - MARGIN
+        if use.ended >= min(facts.touched_from, lived_until):
             return
         yield Violation("wrongly_refused", use, facts.made)

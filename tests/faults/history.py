@@ -47,6 +47,8 @@ class Operation(msgspec.Struct, frozen=True):
     """Of an end: whether every gateway there is acknowledged it."""
     expires_at: float = float("inf")
     """Of `create` and `put`."""
+    idles_at: float = float("inf")
+    """Of `create` and `put`: from then on it may be over, if it was not used meanwhile."""
     since: float = 0.0
     """Of `rollback`: what was written after this is lost."""
     cleared_cookie: bool = False

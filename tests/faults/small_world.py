@@ -196,6 +196,8 @@ class Client:
             session=session,
             subject=subject,
             expires_at=started + lives_for,
+            # On a starved machine a history may take longer than that.
+            idles_at=started + IDLE_TIMEOUT,
         )
         self._know(session, 0)
         return session
@@ -210,7 +212,8 @@ class Client:
         started = clock() - aged  # what ended since then may concern it
         if not await self._write(session, 0):
             return ""
-        self._record("put", started, "ok", session=session, subject=subject)
+        idles_at = started + aged + _FOREIGN_TTL / 1000
+        self._record("put", started, "ok", session=session, subject=subject, idles_at=idles_at)
         self._know(session, 0)
         return session
 

@@ -120,6 +120,7 @@ KEPT: dict[str, Sequence[Operation]] = {
     "refused while it may have ended": [create(), ending(result="unknown"), refused(1.1)],
     "refused before its sign-in was answered": [create(), refused(0.05, "session_unknown")],
     "refused at its end": [create(expires_at=2.0), refused(1.995, "session_expired")],
+    "refused when it was unused for too long": [create(idles_at=2.0), refused(2.1)],
     "an outage, and soon over": [create(), outage(5.9), admitted(6.1)],
     "a failover that lost a logout not all had heard": [
         create(),
