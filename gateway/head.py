@@ -36,6 +36,14 @@ class FieldSection:
         self.lines: tuple[object, object, bytes] | None = None
         """Memo of `gateway.forwarding`."""
 
+    def take_over(self, before: "FieldSection") -> None:
+        """Keep what *before* says of the credentials if it shows the very same ones."""
+        mine, theirs = self.by_name, before.by_name
+        if mine.get("cookie") == theirs.get("cookie") and mine.get("authorization") == theirs.get(
+            "authorization"
+        ):
+            self.credentials = before.credentials
+
 
 def section_of(fields: Fields) -> FieldSection:
     """Return *fields* by name."""

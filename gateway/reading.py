@@ -186,6 +186,8 @@ class HeadReader:
         result = read_request_head(
             head, scheme=self._scheme, limits=limits, allow_encoded_slash=allow_encoded_slash
         )
+        if remembered is not None:  # a browser's fields change, its cookie hardly ever
+            result.section.take_over(remembered[2].section)
         if result.version == (1, 1) and _NOT_PLAIN.isdisjoint(result.by_name):
             # From the line end before the first field on: no request line can hold that.
             octets = head[head.find(b"\r\n", 2) :]

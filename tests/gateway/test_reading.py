@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from auth.authentication import Credentials
 from config.model import Limits
 from gateway.bad_request import BadRequest
 from gateway.framing import ChunkedScanner
@@ -521,3 +522,26 @@ def test_limits_hold_for_a_remembered_section_too() -> None:
     with pytest.raises(BadRequest) as raised:
         reader.read(f"GET /1 HTTP/1.1\r\n{HOST}\r\n".encode(), Limits(head=20))
     assert raised.value.status in (414, 431)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ("Cookie: doorward=a\r\nReferer: /2\r\n", True),
+        ("Referer: /1\r\nCookie: doorward=a\r\n", True),
+        ("Cookie: doorward=b\r\nReferer: /1\r\n", False),
+        ("Cookie: doorward=a\r\nCookie: doorward=a\r\n", False),
+        ("Cookie: doorward=a\r\nAuthorization: Bearer x\r\n", False),
+        ("Referer: /1\r\n", False),
+    ],
+)
+def test_credentials_are_found_anew_unless_the_same_ones_are_shown(
+    fields: str, *, kept: bool
+) -> None:
+    def read(lines: str) -> RequestHead:
+        return reader.read(f"GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode(), LIMITS)
+
+    reader = HeadReader("http")
+    before = read("Cookie: doorward=a\r\nReferer: /1\r\n").section
+    before.credentials = (object(), Credentials("of a"))
+    assert (read(fields).section.credentials is before.credentials) is kept
