@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import doorward, peers, rows
+from benchmarks import doorward, peers, row, rows
 from benchmarks.measure import PROXY_CORE, Sample, apply_load, cpu_seconds
 from benchmarks.peers import Ground, Peer
 from benchmarks.stage import Stage, running, wait_until_it_answers
@@ -85,7 +85,7 @@ PROMISES = (
 """One's CPU a request against another's, and the ratio that is good enough."""
 
 
-def promised(samples: dict[str, list[Sample]]) -> list[rows.Row]:
+def promised(samples: dict[str, list[Sample]]) -> list[row.Row]:
     """Return the ratios that are promised, of those that were measured."""
     kept = []
     for ours, theirs, target in PROMISES:
@@ -96,7 +96,7 @@ def promised(samples: dict[str, list[Sample]]) -> list[rows.Row]:
             ratios = [a.cpu_us / b.cpu_us for a, b in zip(one, other, strict=True)]
             note = f"rounds: {min(ratios):.2f} to {max(ratios):.2f}"
             ratio = statistics.median(ratios)
-            kept.append(rows.Row(f"CPU of {ours} / {theirs}", ratio, "x", target, note=note))
+            kept.append(row.Row(f"CPU of {ours} / {theirs}", ratio, "x", target, note=note))
     return kept
 
 
@@ -116,7 +116,7 @@ def main() -> None:
     rounds, seconds = (2, 1.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     began = datetime.now(UTC)
     text = f"{_circumstances()}; {rounds} rounds of {seconds:.0f} s, 64 connections\n"
-    found: list[rows.Row] = []
+    found: list[row.Row] = []
     if not arguments.row:
         makers = [*doorward.VARIANTS, *peers.available()]
         if arguments.only:
@@ -125,10 +125,10 @@ def main() -> None:
         text += f"\n{table(samples)}\n"
         found += promised(samples)
     if arguments.row or not arguments.only:
-        effort = rows.QUICK if arguments.quick else rows.Effort(min(rounds, 3), seconds)
+        effort = row.QUICK if arguments.quick else row.Effort(min(rounds, 3), seconds)
         found += rows.measure_rows(arguments.row or [], effort)
     if found:
-        text += f"\n{rows.table(found)}\n"
+        text += f"\n{row.table(found)}\n"
     text += f"\nMeasured in {(datetime.now(UTC) - began).total_seconds() / 60:.0f} minutes.\n"
     print(text)
     if arguments.keep:

@@ -7,202 +7,48 @@ that is good enough (the smallest where `at_least`).
 import itertools
 import json
 import os
-import re
 import signal
-import ssl
 import statistics
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import jwt
-import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from auth.keys import public_jwk, thumbprint
-from auth.session import SessionRecord, digest, encode_record, session_key
-from benchmarks import peers
+from benchmarks import memory_rows, peers, tls_rows
 from benchmarks.measure import (
     OTHER_CORE,
     PROXY_CORE,
-    Load,
-    apply_load,
     cpu_seconds,
     descendants,
     pinned,
     resident_bytes,
 )
-from benchmarks.peers import COOKIE, Ground, Peer
-from benchmarks.stage import Stage, free_port, running, wait_for, wait_until_it_answers
-
-SIGNED_IN = {"Cookie": f"doorward={COOKIE}"}
-CONNECTIONS = 64
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    measure: str
-    value: float
-    unit: str
-    target: float
-    at_least: bool = False
-    note: str = ""
-
-    @property
-    def met(self) -> bool:
-        """Whether the target is reached."""
-        return self.value >= self.target if self.at_least else self.value <= self.target
-
-
-class Effort(NamedTuple):
-    """How long and how much; `--quick` makes less of it."""
-
-    rounds: int
-    seconds: float
-    connections: int = 10_000
-    sessions: int = 120_000
-    size: int = 1 << 30
-
-
-QUICK = Effort(1, 1.0, connections=2_000, sessions=20_000, size=1 << 28)
-
-
-class Asked(NamedTuple):
-    """A side of a ratio: a proxy that runs, and what it is asked."""
-
-    port: int
-    pid: int
-    path: str
-    fields: Mapping[str, str] = {}
-    script: str = ""
-    scheme: str = "http"
-
-
-# Proxies ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def gateway(stage: Stage, text: str, **names: object) -> Iterator[tuple[int, int]]:
-    """Run Doorward with the route file *text*; yield port and process id."""
-    ground = stage.ground()
-    ground.directory.mkdir(parents=True)
-    routes = ground.directory / "routes.yaml"
-    routes.write_text(
-        text.format(
-            port=ground.port, store=stage.store, upstream=stage.upstream, admin=free_port(), **names
-        )
-    )
-    command = [str(Path(sys.executable).parent / "doorward"), "run", "--config", str(routes)]
-    log = ground.directory / "access.log"
-    with running(
-        command, PROXY_CORE, ground.directory / "log", DOORWARD_ACCESS_LOG=str(log)
-    ) as pid:
-        wait_for(ground.port)
-        yield ground.port, pid
-
-
-@contextmanager
-def peer(stage: Stage, maker: Callable[[Ground], Peer]) -> Iterator[tuple[int, int]]:
-    """Run a peer; yield port and process id."""
-    ground = stage.ground()
-    made = maker(ground)
-    with running(made.command, PROXY_CORE, ground.directory / "log", **made.environment) as pid:
-        wait_until_it_answers(f"http://127.0.0.1:{ground.port}{made.path}", made.fields)
-        yield ground.port, pid
-
-
-HEAD = """\
-version: 1
-server:
-  listen: "127.0.0.1:{port}"
-  public_url: "{scheme}://127.0.0.1:{port}"
-  workers: {workers}
-  trusted_proxies: [127.0.0.1/32]
-  limits: {{connections: 20000, body: 4GiB, idle_timeout: 10m}}
-{more}
-admin: {{listen: "127.0.0.1:{admin}"}}
-store: {{url: "redis://127.0.0.1:{store}"}}
-session: {{idle_timeout: 12h, absolute_timeout: 24h}}
-upstreams:
-  notes: http://127.0.0.1:{upstream}
-  other: http://127.0.0.1:{other}
-"""
-ROUTES = """\
-routes:
-  - {{id: other, match: {{path: /other/*}}, upstream: other, access: signed-in}}
-  - {{id: mine, match: {{path: /mine/*}}, upstream: notes, access: signed-in}}
-  - {{id: public, match: {{path: /public/*}}, upstream: notes, access: public}}
-  - id: notes-of-a-user
-    match: {{path: "/users/{{user}}/*"}}
-    upstream: notes
-    access: {{roles: [editor, admin], when: request.params.user == identity.subject}}
-"""
-PATH = "/users/u1/notes"
-USUAL = {"scheme": "http", "workers": 1, "more": "", "other": 9}
-
-
-# Measuring --------------------------------------------------------------------------------------
-
-
-def costs(sides: list[Asked], effort: Effort) -> list[float]:
-    """Return for each side its CPU µs a request: the median of interleaved rounds."""
-    taken: list[list[float]] = [[] for _ in sides]
-    for side in sides:
-        _load(side, 1)
-    for _ in range(effort.rounds):
-        for side, samples in zip(sides, taken, strict=True):
-            before = cpu_seconds(side.pid)
-            load = _load(side, effort.seconds)
-            samples.append((cpu_seconds(side.pid) - before) / load.requests * 1e6)
-    return [statistics.median(samples) for samples in taken]
-
-
-def _load(side: Asked, seconds: float) -> Load:
-    url = f"{side.scheme}://127.0.0.1:{side.port}{side.path}"
-    load = apply_load(
-        url, seconds=seconds, connections=CONNECTIONS, fields=side.fields, script=side.script
-    )
-    if load.errors:
-        raise RuntimeError(f"{url}: {load.errors} of {load.requests} requests failed")
-    return load
-
-
-def client(kind: str, core: str = OTHER_CORE, **arguments: object) -> dict[str, float]:
-    """Run one of `benchmarks.clients` and return its result."""
-    command = [sys.executable, "-m", "benchmarks.clients", kind, json.dumps(arguments)]
-    output = subprocess.run(pinned(command, core), capture_output=True, text=True, check=False)
-    if output.returncode:
-        raise RuntimeError(output.stderr[-2000:])
-    result: dict[str, float] = json.loads(output.stdout.splitlines()[-1])
-    return result
-
-
-def lua_over(lines: Path, field: str) -> str:
-    """Return the path of a wrk script that sends each line of *lines* in turn as *field*."""
-    script = lines.with_suffix(".lua")
-    script.write_text(
-        f"""local values = {{}}
-for line in io.lines("{lines}") do values[#values + 1] = line end
-math.randomseed(os.time())
-local at = math.random(#values)
-request = function()
-  at = at % #values + 1
-  wrk.headers["{field}"] = values[at]
-  return wrk.format()
-end
-"""
-    )
-    return str(script)
-
-
-# Rows -------------------------------------------------------------------------------------------
+from benchmarks.row import (
+    CONNECTIONS,
+    HEAD,
+    PATH,
+    ROUTES,
+    SIGNED_IN,
+    USUAL,
+    Asked,
+    Effort,
+    Row,
+    client,
+    costs,
+    gateway,
+    load,
+    lua_over,
+    own_backend,
+    peer,
+)
+from benchmarks.stage import Stage, running, wait_for, wait_until_it_answers
 
 
 def bearer(stage: Stage, effort: Effort) -> Iterator[Row]:
@@ -274,6 +120,38 @@ def _cost_of_verification(tokens: list[str], key: ec.EllipticCurvePublicKey) -> 
     spent = time.process_time() - began
     os.sched_setaffinity(0, cores)
     return spent / 1000 * 1e6
+
+
+def varied(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Requests of which no two are alike, so that what is remembered of heads does not help."""
+    directory = stage.ground().directory
+    directory.mkdir(parents=True)
+    scripts = {
+        "no two paths and queries alike": directory / "path.lua",
+        "no two heads alike, to the last field": directory / "fields.lua",
+    }
+    for script, more in zip(scripts.values(), ("", _ANOTHER_FIELD), strict=True):
+        script.write_text(_ANOTHER_PATH.format(more=more))
+    with gateway(stage, HEAD + ROUTES, **USUAL) as ours, peer(stage, peers.nginx_lua) as theirs:
+        wait_until_it_answers(f"http://127.0.0.1:{ours[0]}{PATH}", SIGNED_IN)
+        sides = [Asked(*ours, PATH, SIGNED_IN)]
+        for script in scripts.values():
+            sides += (Asked(*side, PATH, SIGNED_IN, str(script)) for side in (ours, theirs))
+        same, *taken = costs(sides, effort)
+    for name, mine, other in zip(scripts, taken[::2], taken[1::2], strict=True):
+        note = f"{mine:.1f} µs and {other:.1f} µs; always the same request {same:.1f} µs"
+        yield Row(f"{name} / nginx + Lua", mine / other, "x", 1.0, note=note)
+
+
+_ANOTHER_PATH = """\
+local number = 0
+request = function()
+  number = number + 1
+  {more}
+  return wrk.format("GET", "/users/u1/notes/" .. number .. "?page=" .. number)
+end
+"""
+_ANOTHER_FIELD = 'wrk.headers["X-Client-Trace"] = "t" .. number'
 
 
 def many_routes(stage: Stage, effort: Effort) -> Iterator[Row]:
@@ -361,7 +239,7 @@ def latency(stage: Stage, effort: Effort) -> Iterator[Row]:
     """The p99 at half of our saturation rate, beside nginx + Lua at the same rate."""
     with gateway(stage, HEAD + ROUTES, **USUAL) as ours, peer(stage, peers.nginx_lua) as theirs:
         wait_until_it_answers(f"http://127.0.0.1:{ours[0]}{PATH}", SIGNED_IN)
-        most = _load(Asked(*ours, PATH, SIGNED_IN), effort.seconds).requests / effort.seconds
+        most = load(Asked(*ours, PATH, SIGNED_IN), effort.seconds).requests / effort.seconds
         rate = min(most / 2, 4000.0)
         taken: dict[int, list[float]] = {ours[0]: [], theirs[0]: []}
         for _ in range(effort.rounds):
@@ -383,116 +261,12 @@ def latency(stage: Stage, effort: Effort) -> Iterator[Row]:
     yield Row("p99 at half the saturation rate / nginx + Lua", mine / other, "x", 1.5, note=note)
 
 
-def idle_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
-    """Memory that an idle keep-alive connection and an idle WebSocket take."""
-    with _backend(stage) as other:
-        for name, path, websocket, count, target in (
-            ("idle keep-alive connection", "/public/x", False, effort.connections, 10.0),
-            ("idle WebSocket", "/other/ws", True, effort.connections // 4, 24.0),
-        ):
-            usual = {**USUAL, "other": other}
-            with gateway(stage, HEAD + ROUTES, **usual) as (port, pid):
-                wait_until_it_answers(f"http://127.0.0.1:{port}{PATH}", SIGNED_IN)
-                client("rate", port=port, path=PATH, fields=SIGNED_IN, rate=500, seconds=2,
-                       connections=64)  # fmt: skip
-                before = resident_bytes(pid)
-                arguments = {
-                    "port": port,
-                    "path": path,
-                    "fields": SIGNED_IN if websocket else {},
-                    "count": count,
-                    "websocket": websocket,
-                    "seconds": 12,
-                }
-                command = [sys.executable, "-m", "benchmarks.clients", "hold"]
-                holding = subprocess.Popen(
-                    pinned([*command, json.dumps(arguments)], OTHER_CORE),
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-                assert holding.stdout is not None
-                if holding.stdout.readline() != "held\n":
-                    raise RuntimeError(f"could not hold {count} connections")
-                time.sleep(6)
-                each = (resident_bytes(pid) - before) / count / 1024
-                holding.communicate()
-            yield Row(f"memory of an {name}", each, "KiB", target, note=f"{count} of them")
-
-
-def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
-    """Memory that a cached session takes, and that the cache stays within its bound."""
-    now = time.time()
-    cookies = [f"many-{number:028d}-abcdef" for number in range(effort.sessions)]
-    with redis.Redis(port=stage.store, protocol=2) as store:
-        for at in range(0, len(cookies), 5000):
-            chunk = cookies[at : at + 5000]
-            pipeline = store.pipeline(transaction=False)
-            for number, cookie in enumerate(chunk):
-                record = SessionRecord(
-                    v=1, subject=f"{cookie[5:20]}{number}", name="Ada Lovelace", tenant="acme",
-                    roles=("editor", "member"), scopes=("notes.read",), created_at=now,
-                    expires_at=now + 86_400,
-                )  # fmt: skip
-                pipeline.set(session_key(digest(cookie)), encode_record(record), ex=43_200)
-            pipeline.execute()
-    lines = stage.ground().directory
-    lines.mkdir(parents=True)
-    file = lines / "cookies"
-    file.write_text("".join(f"doorward={cookie}\n" for cookie in cookies))
-    script = lua_over(file, "Cookie")
-    with gateway(stage, HEAD + ROUTES, **USUAL) as (port, pid):
-        wait_until_it_answers(f"http://127.0.0.1:{port}{PATH}", SIGNED_IN)
-        side = Asked(port, pid, "/mine/x", {}, script)
-        _warm(port)
-        before = resident_bytes(pid)
-        entries = 0.0
-        for _ in range(20):
-            apply_load(
-                f"http://127.0.0.1:{side.port}{side.path}",
-                seconds=5,
-                connections=CONNECTIONS,
-                fields={},
-                script=script,
-            )
-            entries = _metric(pid, "doorward_session_cache_entries")
-            if entries >= 0.95 * min(len(cookies), 100_000):
-                break
-        each = (resident_bytes(pid) - before) / max(entries, 1) / 1024
-    note = f"{len(cookies):,} in the store, {entries:,.0f} held (bound 100,000)"
-    yield Row("memory of a cached session", each, "KiB", 2, note=note)
-
-
-def _warm(port: int) -> None:
-    client("rate", port=port, path=PATH, fields=SIGNED_IN, rate=500, seconds=2, connections=64)
-
-
-def _metric(pid: int, name: str) -> float:
-    """Read a metric from the admin address of the gateway with the process id *pid*."""
-    command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    text = Path(command[command.index("--config") + 1]).read_text()
-    found = re.search(r'admin: \{listen: "([^"]+)"', text)
-    assert found is not None
-    with urllib.request.urlopen(f"http://{found[1]}/metrics", timeout=5) as answer:
-        metrics = answer.read().decode()
-    value = re.search(rf"^{name}\S* ([0-9.e+]+)$", metrics, re.MULTILINE)
-    return float(value[1]) if value else 0.0
-
-
-@contextmanager
-def _backend(stage: Stage) -> Iterator[int]:
-    port = free_port()
-    command = [sys.executable, "-m", "benchmarks.backend", str(port)]
-    with running(command, OTHER_CORE, stage.base / "own-backend.log"):
-        wait_for(port)
-        yield port
-
-
 def big_bodies(stage: Stage, effort: Effort) -> Iterator[Row]:
     """A big body in either direction: CPU against nginx, and growth."""
     with (stage.base / "backend" / "big").open("wb") as big:
         big.truncate(effort.size)
     with (
-        _backend(stage) as other,
+        own_backend(stage) as other,
         gateway(stage, HEAD + ROUTES, **{**USUAL, "other": other}) as ours,
         _nginx_passing(stage, other) as theirs,
     ):
@@ -535,7 +309,7 @@ def _nginx_passing(stage: Stage, other: int) -> Iterator[tuple[int, int]]:
 def websockets(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Messages of 100 bytes that a CPU second relays."""
     with (
-        _backend(stage) as other,
+        own_backend(stage) as other,
         gateway(stage, HEAD + ROUTES, **{**USUAL, "other": other}) as ours,
         _nginx_passing(stage, other) as theirs,
     ):
@@ -578,103 +352,18 @@ def two_workers(stage: Stage, effort: Effort) -> Iterator[Row]:
     yield Row("two workers / one", 2 * alone / both, "x", 1.9, at_least=True, note=note)
 
 
-def tls(stage: Stage, effort: Effort) -> Iterator[Row]:
-    """TLS on kept connections against plain, full handshakes against nginx."""
-    directory = stage.ground().directory
-    directory.mkdir(parents=True)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", str(directory / "key.pem"), "-out", str(directory / "cert.pem")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    more = (
-        f"  tls: {{certificates: [{{cert_file: {directory}/cert.pem, "
-        f"key_file: {directory}/key.pem}}]}}"
-    )
-    cookie = {"Cookie": f"__Host-doorward={COOKIE}"}
-    with (
-        gateway(stage, HEAD + ROUTES, **USUAL) as plain,
-        gateway(stage, HEAD + ROUTES, **{**USUAL, "scheme": "https", "more": more}) as secure,
-        _nginx_tls(stage, directory) as theirs,
-    ):
-        wait_until_it_answers(f"http://127.0.0.1:{plain[0]}{PATH}", SIGNED_IN)
-        _wait_for_tls(secure[0], cookie)
-        kept = costs(
-            [
-                Asked(*plain, PATH, SIGNED_IN),
-                Asked(*secure, PATH, cookie, scheme="https"),
-            ],
-            effort,
-        )
-        closing = {"Connection": "close"}
-        resumed = costs(
-            [
-                Asked(*secure, "/public/x", closing, scheme="https"),
-                Asked(*theirs, "/public/x", closing, scheme="https"),
-            ],
-            effort,
-        )
-        full = _handshakes([secure, theirs], effort)
-    yield Row("TLS on kept connections / plain", kept[1] / kept[0], "x", 1.6)
-    for name, cost in (("full TLS handshake", full), ("resumed TLS handshake", resumed)):
-        note = (
-            f"TLS 1.3, {cost[0]:.0f} µs and {cost[1]:.0f} µs, with the request and the connection"
-        )
-        yield Row(f"{name} / nginx", cost[0] / cost[1], "x", 1.5, note=note)
-
-
-def _handshakes(sides: list[tuple[int, int]], effort: Effort) -> list[float]:
-    """Return for each side its CPU µs a connection with a full handshake and one request."""
-    taken: list[list[float]] = [[] for _ in sides]
-    for _ in range(effort.rounds):
-        for (port, pid), samples in zip(sides, taken, strict=True):
-            before = cpu_seconds(pid)
-            result = client("handshakes", port=port, path="/public/x", seconds=effort.seconds,
-                            threads=4)  # fmt: skip
-            samples.append((cpu_seconds(pid) - before) / result["handshakes"] * 1e6)
-    return [statistics.median(samples) for samples in taken]
-
-
-def _wait_for_tls(port: int, fields: Mapping[str, str]) -> None:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # self-signed, on loopback
-    url = f"https://127.0.0.1:{port}{PATH}"
-    for _ in range(100):
-        request = urllib.request.Request(url, headers=dict(fields))
-        try:
-            with urllib.request.urlopen(request, timeout=2, context=context):  # noqa: S310 - the same
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(f"no good answer from {url}")
-
-
-@contextmanager
-def _nginx_tls(stage: Stage, certificates: Path) -> Iterator[tuple[int, int]]:
-    ground = stage.ground()
-    command = peers.nginx_command(
-        ground, "", listen="ssl",
-        server=f"ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {certificates}/cert.pem;\n"
-        f"    ssl_certificate_key {certificates}/key.pem;",
-    )  # fmt: skip
-    with running(command, PROXY_CORE, ground.directory / "log") as pid:
-        wait_for(ground.port)
-        yield ground.port, pid
-
-
 ROWS: tuple[Callable[[Stage, Effort], Iterator[Row]], ...] = (
     bearer,
+    varied,
     many_routes,
     forward_auth,
     latency,
-    idle_memory,
-    session_memory,
+    memory_rows.idle_memory,
+    memory_rows.session_memory,
     big_bodies,
     websockets,
     two_workers,
-    tls,
+    tls_rows.tls,
 )
 
 
@@ -693,15 +382,3 @@ def measure_rows(names: list[str], effort: Effort) -> list[Row]:
                 note = str(failure).strip().splitlines()[-1:] or [""]
                 rows.append(Row(measure.__name__, float("nan"), "", 0, note=f"failed: {note[0]}"))
     return rows
-
-
-def table(rows: list[Row]) -> str:
-    """Return the Markdown table of *rows*."""
-    lines = ["| measure | value | target | | note |", "| --- | ---: | ---: | --- | --- |"]
-    for row in rows:
-        sign = "≥" if row.at_least else "≤"
-        lines.append(
-            f"| {row.measure} | {row.value:.2f} {row.unit} | {sign} {row.target:g} {row.unit} | "
-            f"{'met' if row.met else 'missed'} | {row.note} |"
-        )
-    return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""How much memory it takes: connections, WebSockets, sessions; and which sessions stay."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from hiredis import pack_command
+
+from auth.session import SessionRecord, digest, encode_record, session_key
+from benchmarks.measure import (
+    OTHER_CORE,
+    pinned,
+    resident_bytes,
+)
+from benchmarks.row import (
+    HEAD,
+    PATH,
+    ROUTES,
+    SIGNED_IN,
+    USUAL,
+    Asked,
+    Effort,
+    Row,
+    client,
+    gateway,
+    load,
+    metric,
+    own_backend,
+    warm,
+)
+from benchmarks.stage import Stage, wait_until_it_answers
+
+
+def idle_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Memory that an idle keep-alive connection and an idle WebSocket take."""
+    with own_backend(stage) as other:
+        for name, path, websocket, count, target in (
+            ("idle keep-alive connection", "/public/x", False, effort.connections, 10.0),
+            ("idle WebSocket", "/other/ws", True, effort.connections // 4, 24.0),
+        ):
+            usual = {**USUAL, "other": other}
+            with gateway(stage, HEAD + ROUTES, **usual) as (port, pid):
+                wait_until_it_answers(f"http://127.0.0.1:{port}{PATH}", SIGNED_IN)
+                client("rate", port=port, path=PATH, fields=SIGNED_IN, rate=500, seconds=2,
+                       connections=64)  # fmt: skip
+                before = resident_bytes(pid)
+                arguments = {
+                    "port": port,
+                    "path": path,
+                    "fields": SIGNED_IN if websocket else {},
+                    "count": count,
+                    "websocket": websocket,
+                    "seconds": 12,
+                }
+                command = [sys.executable, "-m", "benchmarks.clients", "hold"]
+                holding = subprocess.Popen(
+                    pinned([*command, json.dumps(arguments)], OTHER_CORE),
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+                assert holding.stdout is not None
+                if holding.stdout.readline() != "held\n":
+                    raise RuntimeError(f"could not hold {count} connections")
+                time.sleep(6)
+                each = (resident_bytes(pid) - before) / count / 1024
+                holding.communicate()
+            yield Row(f"memory of an {name}", each, "KiB", target, note=f"{count} of them")
+
+
+def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
+    """Memory that a cached session takes, and that a full cache keeps the sessions in use.
+
+    A fifth of the requests are of a hot thousand, the others of one session after the other.
+    """
+    _store_sessions(stage.store, effort.sessions)
+    directory = stage.ground().directory
+    directory.mkdir(parents=True)
+    flood, hot = directory / "flood.lua", directory / "hot.lua"
+    flood.write_text(_SESSIONS_IN_USE.format(share=0.2, hot=HOT, total=effort.sessions))
+    hot.write_text(_SESSIONS_IN_USE.format(share=1, hot=HOT, total=effort.sessions))
+    with gateway(stage, HEAD + ROUTES, **USUAL) as (port, pid):
+        wait_until_it_answers(f"http://127.0.0.1:{port}{PATH}", SIGNED_IN)
+        warm(port)
+        before = resident_bytes(pid)
+        entries = evicted = 0.0
+        for _ in range(16):
+            load(Asked(port, pid, "/mine/x", {}, str(flood)), 5)
+            entries = metric(pid, "doorward_session_cache_entries")
+            evicted = metric(pid, "doorward_session_cache_evictions_total")
+            if entries >= 0.95 * effort.sessions or evicted >= entries:
+                break
+        each = (resident_bytes(pid) - before) / max(entries, 1) / 1024
+        missed = metric(pid, "doorward_session_cache_misses_total")
+        asked = load(Asked(port, pid, "/mine/x", {}, str(hot)), 3).requests
+        missed = metric(pid, "doorward_session_cache_misses_total") - missed
+    note = f"{effort.sessions:,} in the store, {entries:,.0f} held (bound 100,000)"
+    yield Row("memory of a cached session", each, "KiB", 2, note=note)
+    if evicted:
+        note = f"of {HOT:,} in use; {evicted:,.0f} evictions before, {asked:,} requests after"
+        yield Row("hot sessions that stay", 1 - missed / HOT, "", 0.95, at_least=True, note=note)
+
+
+HOT = 1000
+_SESSIONS_IN_USE = """\
+math.randomseed(os.time())
+local at = math.random({total})
+request = function()
+  local number = math.random({hot}) - 1
+  if math.random() > {share} then at = (at + 1) % {total}; number = at end
+  wrk.headers["Cookie"] = string.format("doorward=many-%028d-abcdef", number)
+  return wrk.format()
+end
+"""
+
+
+def _store_sessions(port: int, count: int) -> None:
+    """Write *count* sessions, each of somebody else: twenty thousand and more in a second."""
+    now = time.time()
+    with socket.create_connection(("127.0.0.1", port)) as store:
+        for start in range(0, count, 2000):
+            commands, stop = [], min(start + 2000, count)
+            for number in range(start, stop):
+                record = SessionRecord(
+                    v=1, subject=f"{number:020d}", name="Ada Lovelace", tenant="acme",
+                    roles=("editor", "member"), scopes=("notes.read",), created_at=now,
+                    expires_at=now + 86_400,
+                )  # fmt: skip
+                key = session_key(digest(f"many-{number:028d}-abcdef"))
+                command = ("SET", key, encode_record(record), "EX", 43_200)
+                # hiredis' stub asks for a tuple of one
+                commands.append(pack_command(command))  # type: ignore[arg-type]
+            store.sendall(b"".join(commands))
+            expected, replies = b"+OK\r\n" * (stop - start), b""
+            while len(replies) < len(expected):
+                replies += store.recv(65536)
+            if replies != expected:
+                raise RuntimeError(f"the store does not take sessions: {replies[:100]!r}")
