@@ -15,6 +15,7 @@ import redis
 
 from auth.io.embedded import find_server
 from auth.slots import SLOTS, slot_of, slot_of_tag
+from config.model import Certificate
 
 _PATIENCE = 20.0
 NODE_TIMEOUT_MS = 500
@@ -23,16 +24,31 @@ NODE_TIMEOUT_MS = 500
 class Server:
     """One server process of the cluster."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, *, tls: Certificate | None = None) -> None:
         self.port = port
-        self.client = redis.Redis(port=port, protocol=2, socket_timeout=5)
+        options: dict[str, Any] = (
+            {} if tls is None else {"ssl": True, "ssl_ca_certs": tls.cert_file}
+        )
+        self.client = redis.Redis("127.0.0.1", port, protocol=2, socket_timeout=5, **options)
+        self._tls = tls
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
         """Start the process; what it knew of the cluster it knows again."""
         self._directory.mkdir(exist_ok=True)
-        command = [find_server(), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [find_server(), "--bind", "127.0.0.1"]
+        if self._tls is None:
+            command += ["--port", str(self.port)]
+        else:
+            command += ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            command += [
+                "--tls-cert-file",
+                self._tls.cert_file,
+                "--tls-key-file",
+                self._tls.key_file,
+            ]
+            command += ["--tls-ca-cert-file", self._tls.cert_file, "--tls-cluster", "yes"]
         command += ["--dir", str(self._directory), "--save", "", "--appendonly", "no"]
         command += ["--cluster-enabled", "yes", "--cluster-port", str(self.port + 10_000)]
         command += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
@@ -81,9 +97,11 @@ class Server:
 class Cluster:
     """Three primaries, each with a third of the slots, and as many *replicas*."""
 
-    def __init__(self, directory: Path, *, replicas: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, replicas: bool = False, tls: Certificate | None = None
+    ) -> None:
         ports = _free_ports(6 if replicas else 3)
-        servers = [Server(directory / str(port), port) for port in ports]
+        servers = [Server(directory / str(port), port, tls=tls) for port in ports]
         self.primaries = servers[:3]
         self.replicas = servers[3:]
 

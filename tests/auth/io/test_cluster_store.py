@@ -34,6 +34,8 @@ from auth.slots import all_sessions_beside, slot_of_tag
 from tests.auth.io.conftest import SETTINGS
 from tests.auth.session_store_contract import SessionStoreContract, record
 from tests.cluster import Cluster, Server, in_thread, shard_of
+from tests.gateway.io.test_tls import make_certificate
+from tests.sentinel import has_tls
 
 pytestmark = pytest.mark.wire
 
@@ -484,6 +486,44 @@ async def _fail_over(store: ClusterSessionStore, cluster: Cluster) -> None:
     assert await in_thread(replica.command, "EXISTS", session_key(lost)) == 0
     assert await in_thread(replica.command, "EXISTS", ended_key(lost)) == 1
     assert (await store.end(live, reason="logout")).ended == 1
+
+
+async def test_a_cluster_with_tls_and_a_password_does_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_tls():
+        pytest.skip("the server on this machine has no TLS: a redis-server that has, on PATH")
+    certificate = make_certificate(tmp_path, "store", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", certificate.cert_file)
+    cluster = Cluster(tmp_path, tls=certificate)
+    try:
+        await in_thread(cluster.start)
+        rights = ["reset", "on", ">p:w", "~*", "&*", "+@all"]
+        for server in cluster.primaries:
+            await in_thread(server.command, "ACL", "SETUSER", "door", *rights)
+        url = cluster.url.replace("//", "//door:p%3Aw@")
+        store = await open_session_store(f"{url}?tls=true", SETTINGS, worker=True)
+        assert isinstance(store, ClusterSessionStore)
+        try:
+            await leased(store)
+            for number in range(6):
+                name = digest(await store.create(record(f"u{number}")))
+                assert isinstance(await store.find(name), SessionRecord)
+                assert store.peek(name) is not None
+                assert (await store.end(name, reason="logout")).acknowledged == 1
+            await SigningKeys(store.commands).rotate()
+            users = {each["user"] for server in cluster.primaries for each in _clients_of(server)}
+            assert users <= {"door", "default"}
+            assert "door" in users
+        finally:
+            await store.close()
+    finally:
+        await in_thread(cluster.close)
+
+
+def _clients_of(server: Server) -> list[dict[str, str]]:
+    clients: list[dict[str, str]] = server.client.client_list()
+    return clients
 
 
 async def test_a_cluster_that_is_out_is_an_outage(tmp_path: Path) -> None:
