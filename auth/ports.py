@@ -29,6 +29,10 @@ class AuthUnavailable(Exception):
         self.reason = reason
 
 
+class TooManySessions(Exception):
+    """The subject has as many sessions as may be, and none of them gives way to a new one."""
+
+
 class Ended(msgspec.Struct, frozen=True):
     """How an ending went. When it is returned, the ending is in force on every gateway."""
 
@@ -84,7 +88,11 @@ class SessionStore(Protocol):
         ...
 
     async def create(self, record: SessionRecord) -> str:
-        """Store a new session under a new random id and return the cookie value."""
+        """Store a new session under a new random id and return the cookie value.
+
+        Raises:
+            TooManySessions: its subject has `session.max_sessions`, and a new one is refused.
+        """
         ...
 
     async def update(self, digest: str, change: Change) -> bool:

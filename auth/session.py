@@ -29,6 +29,10 @@ class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     amr: tuple[str, ...] = ()
     acr: str = ""
     claims: Mapping[str, object] = {}
+    begun_on: str = ""
+    """The device (`auth.login.device`), for the list that its owner sees."""
+    begun_from: str = ""
+    """The client's address, for the same."""
     refresh_at: float = 0
     """From when on its use is a reason to ask its provider for news of it; 0: never."""
 

@@ -131,7 +131,9 @@ def _session(section: dict[str, Any], public_url: str) -> SessionSettings:
             idle_timeout=quantities.duration,
             absolute_timeout=quantities.duration,
             lease=quantities.duration,
+            max_sessions=quantities.count,
         ),
+        refuse_more=section.get("when_full") == "refuse",
     )
 
 

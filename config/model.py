@@ -91,6 +91,10 @@ class SessionSettings(msgspec.Struct, frozen=True):
     idle_timeout: float = 1800.0
     absolute_timeout: float = 43_200.0
     lease: float = 0.5
+    max_sessions: int = 0
+    """Of one subject at once; 0: as many as they like."""
+    refuse_more: bool = False
+    """Whether a sign-in beyond that is refused; else it ends the oldest session."""
 
 
 class Provider(msgspec.Struct, frozen=True):

@@ -213,6 +213,18 @@ _SESSION = _mapping(
         *("50ms", "10s"),
         default="500ms",
     ),
+    max_sessions=_number(
+        "a number of sessions",
+        "count",
+        "How many sessions one subject may have at once, of those that begin while this is set. "
+        "Left out: any number.",
+        pattern="^[0-9]{1,7}$",
+    ),
+    when_full=_one_of(
+        "What a sign-in beyond `max_sessions` does: end the session that began first, or fail.",
+        *("end_oldest", "refuse"),
+        default="end_oldest",
+    ),
 )
 
 _PROVIDER = _mapping(

@@ -38,7 +38,16 @@ def modules() -> list[str]:
 SERVICE = {
     f"auth/login/{name}.py"
     for name in (
-        *("accounts", "assembly", "back_channel", "front_channel", "links", "mailing", "one_time"),
+        *(
+            "accounts",
+            "assembly",
+            "back_channel",
+            "front_channel",
+            "known_devices",
+            "links",
+            "mailing",
+            "one_time",
+        ),
         *("passwords", "provider_refresh", "provider_sign_in", "provider_sign_out", "service"),
         *("sign_in", "throttle"),
     )

@@ -28,7 +28,8 @@ from auth.io.locating import close_client, command_client, open_primary
 from auth.io.reader import Newcomer, OnEnded, Reader
 from auth.io.records import CallAll, Stored, read_records, records_of, scan_digests
 from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH, UPDATE
-from auth.ports import AuthUnavailable, Change, Ended, SessionSummary
+from auth.io.seats import seat
+from auth.ports import AuthUnavailable, Change, Ended, SessionSummary, TooManySessions
 from auth.revocation import (
     ALL_SESSIONS,
     ENDED_CHANNEL,
@@ -256,6 +257,7 @@ class RedisSessionStore:
 
         Raises:
             AuthUnavailable: not stored, or its subject's sessions were ended since `created_at`.
+            TooManySessions: as `SessionStore.create`.
         """
         cookie = self._new_cookie_value(record.subject)
         name, now = digest(cookie), self.wall()
@@ -271,6 +273,7 @@ class RedisSessionStore:
             assert value is None or isinstance(value, bytes)
             if parse_epoch(value).covers_session(record.created_at, name):
                 raise AuthUnavailable("all sessions were ended during this sign-in: sign in again")
+        await self._seat(name, record)
         return cookie
 
     def _new_cookie_value(self, subject: str) -> str:
@@ -296,6 +299,17 @@ class RedisSessionStore:
             ]
         )
         return created == 1, of_subject, of_all
+
+    async def _seat(self, name: str, record: SessionRecord) -> None:
+        """Keep to `session.max_sessions`: end the oldest of the subject's sessions, or this one."""
+        most, refuse = self._settings.max_sessions, self._settings.refuse_more
+        if not most:
+            return
+        leaving = await seat(self._call_all, name, record.subject, most=most, refuse=refuse)
+        for each in [name] if leaving is None else leaving:
+            await self.end(each, reason="too_many_sessions")
+        if leaving is None:
+            raise TooManySessions(f"there are {most} sessions of this subject")
 
     async def update(self, digest: str, change: Change) -> bool:
         """Put what *change* makes of the record in its place; see `SessionStore.update`."""

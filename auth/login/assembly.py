@@ -13,6 +13,7 @@ from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.login.account import Account
 from auth.login.accounts import AccountError, Accounts
+from auth.login.known_devices import KnownDevices
 from auth.login.links import PublishAccount
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, ByMail, LoginService
@@ -51,6 +52,7 @@ async def open_login_service(
         throttle=StoreThrottle(commands),
         at_providers=AtProviders(Providers(), ProviderRecords(commands), RefreshesUnderWay()),
         by_mail=ByMail(MailQueue(commands), publisher(commands)),
+        known_devices=KnownDevices(commands),
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from auth.cookies import clear_cookie
 from auth.identity import Identity
 from auth.login.answers import SESSIONS_PATH, Answers, Problem
+from auth.login.device import told_device, told_place
 from auth.login.messages import LoginAnswer
 from auth.login.pages import Moment, moment
 from auth.login.visit import Visit
@@ -33,6 +34,8 @@ class _Row(msgspec.Struct, frozen=True):
     """A session as the page shows it."""
 
     digest: str
+    device: str
+    place: str
     since: Moment
     seen: Moment | None
     until: Moment
@@ -150,6 +153,8 @@ class OwnSessions:
         seen = self._seen_at(summary)
         return _Row(
             digest=summary.digest,
+            device=told_device(summary.record.begun_on, wording),
+            place=told_place(summary.record.begun_from, wording),
             since=moment(summary.record.created_at, now, wording),
             seen=moment(seen, now, wording) if seen else None,
             until=moment(summary.record.expires_at, now, wording),
@@ -159,6 +164,8 @@ class OwnSessions:
     def _told(self, summary: SessionSummary, identity: Identity) -> dict[str, object]:
         return {
             "id": summary.digest,
+            "device": summary.record.begun_on,
+            "address": summary.record.begun_from,
             "created_at": summary.record.created_at,
             "seen_at": self._seen_at(summary),
             "expires_at": summary.record.expires_at,

@@ -328,7 +328,7 @@ class ProviderSignIn:
             now=self._clock(),
         )
         record = msgspec.structs.replace(record, refresh_at=kept.refresh_at)
-        cookie = await self._store.create(record)
+        cookie = await self._store.create(visit.stamped(record))
         name = digest(cookie)
         await self._records.keep_tokens(name, seal_tokens(cookie, kept), live_for)
         claims = record.claims

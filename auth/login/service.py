@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import msgspec
+
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
@@ -22,6 +24,7 @@ from auth.login.answers import (
 )
 from auth.login.back_channel import BackChannel
 from auth.login.front_channel import FrontChannel
+from auth.login.known_devices import KnownDevices
 from auth.login.links import Links, PublishAccount
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_sessions import OwnSessions
@@ -34,7 +37,8 @@ from auth.login.sign_in import SignIn
 from auth.login.sign_out import FindOnward, SignOut
 from auth.login.throttle import Throttle
 from auth.login.visit import Visit, Visits
-from auth.ports import SessionStore
+from auth.ports import AuthUnavailable, SessionStore, TooManySessions
+from auth.session import digest
 from config.model import Configuration
 
 _log = logging.getLogger(__name__)
@@ -45,6 +49,12 @@ BACK_CHANNEL_PATH = "/.doorward/backchannel-logout"
 FRONT_CHANNEL_PATH = "/.doorward/frontchannel-logout"
 
 _NO_PAGE = Problem(404, "no_route", "There is nothing here", "Nothing has this address.")
+_FULL = Problem(
+    403,
+    "too_many_sessions",
+    "You are signed in on too many devices",
+    "Sign out on one of them, and then sign in here.",
+)
 _METHOD = Problem(
     405, "method_not_allowed", "That cannot be done here", "This address takes other methods."
 )
@@ -83,17 +93,20 @@ class LoginService:
         throttle: Throttle | None = None,
         at_providers: AtProviders | None = None,
         by_mail: ByMail | None = None,
+        known_devices: KnownDevices | None = None,
     ) -> None:
         """Put the service together.
 
         *secret* (32 bytes or more) is the same on every gateway of the store, so that any of them
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
         failed attempts are not limited; without *at_providers* nobody signs in at a provider;
-        without *by_mail* nobody sets a password by a link.
+        without *by_mail* nobody sets a password by a link; without *known_devices* no device
+        is new.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
+        self._known_devices, self._settings = known_devices, settings.session
         self._answers = answers = Answers(settings, on_fault=_note_fault)
         self._at_providers, self._by_mail = at_providers, by_mail
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
@@ -191,6 +204,7 @@ class LoginService:
             throttle=self._throttle,
             at_providers=self._at_providers,
             by_mail=self._by_mail,
+            known_devices=self._known_devices,
         )
 
     async def close(self) -> None:
@@ -220,7 +234,34 @@ class LoginService:
         if handler is None:
             allow = (("Allow", ", ".join(handlers)),)
             return self._answers.error_page(visit, _METHOD, fields=allow)
-        return await handler(visit)
+        try:
+            answer = await handler(visit)
+        except TooManySessions:
+            return self._full(visit)
+        return await self._remember_device(visit, answer)
+
+    def _full(self, visit: Visit) -> LoginAnswer:
+        """Answer a sign-in for which there is no room."""
+        if visit.prefers(unless_told="page") == "json":
+            return self._answers.problem(_FULL)
+        return self._answers.error_page(visit, _FULL, again=LOGIN_PATH)
+
+    async def _remember_device(self, visit: Visit, answer: LoginAnswer) -> LoginAnswer:
+        """Return *answer* with the device's own cookie if it begins a session."""
+        begins = f"{self._settings.cookie_name}="
+        values = [v for name, v in answer.fields if name == "Set-Cookie" and v.startswith(begins)]
+        value = values[0].removeprefix(begins).partition(";")[0] if values else ""
+        if not value or self._known_devices is None:
+            return answer
+        try:
+            record = await self._store.find(digest(value))
+        except AuthUnavailable:
+            return answer  # the session has begun; an outage now must not take it back
+        if isinstance(record, str):
+            return answer
+        session = digest(value)
+        fields = await self._known_devices.note(visit, self._settings, record, session)
+        return msgspec.structs.replace(answer, fields=(*answer.fields, *fields))
 
 
 def _note_fault(name: str, error: Exception) -> None:

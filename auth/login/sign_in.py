@@ -170,7 +170,7 @@ class SignIn:
             auth_time=now,
             amr=("pwd",),
         )
-        cookie = await self._store.create(record)
+        cookie = await self._store.create(visit.stamped(record))
         if not await self._accounts.is_current(account):
             # Disabled, or given another password, while we were at it. Whoever did that ended the
             # account's sessions, perhaps before this one was there.

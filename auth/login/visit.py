@@ -8,6 +8,7 @@ import msgspec
 from auth.cookies import form_cookie_name
 from auth.decision import StepUp, step_up_in
 from auth.identity import Authenticated, Identity
+from auth.login.device import device_of
 from auth.login.messages import LoginRequest
 from auth.login.negotiation import Representation, preferred
 from auth.login.provenance import (
@@ -19,7 +20,7 @@ from auth.login.provenance import (
 )
 from auth.origins import Origins
 from auth.return_url import safe_return_url
-from auth.session import digest
+from auth.session import SessionRecord, digest
 from auth.wording import ENGLISH, Wording, Wordings
 from config.model import Configuration
 
@@ -49,6 +50,12 @@ class Visit(msgspec.Struct, frozen=True):
     has_returned: bool
     wording: Wording = ENGLISH
     """The language that the person reads best, of those there are."""
+
+    def stamped(self, record: SessionRecord) -> SessionRecord:
+        """Return *record* with where it is begun, as its owner shall see it."""
+        request = self.request
+        device = device_of(request.fields.get("user-agent", ""))
+        return msgspec.structs.replace(record, begun_on=device, begun_from=request.client_address)
 
     @property
     def identity(self) -> Identity | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 from aiohttp import web
 
-from auth.ports import SessionStore, SessionSummary
+from auth.ports import SessionStore, SessionSummary, TooManySessions
 from auth.session import SessionRecord, digest
 from config.model import SessionSettings
 from gateway.io.admin_answers import json_answer
@@ -116,7 +116,10 @@ def add_session_routes(
             record = new_record(await request.read(), settings(), time.time())
         except UnusableRecordError as error:
             raise web.HTTPBadRequest(text=f"This is no session record: {error}.") from error
-        value = await store.create(record)
+        try:
+            value = await store.create(record)
+        except TooManySessions as error:
+            raise web.HTTPConflict(text=f"No session was made: {error}.") from error
         cookie = {
             "name": settings().cookie_name,
             "value": value,

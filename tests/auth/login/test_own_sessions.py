@@ -7,6 +7,7 @@ from auth.session import digest
 from tests.auth.login.conftest import PUBLIC, Browser, Site, cookies_of, field
 from tests.auth.login.page_reader import PageReader
 
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1"
 SESSIONS = "/.doorward/sessions"
 JSON = {"origin": PUBLIC, "accept": "application/json"}
 
@@ -43,6 +44,31 @@ async def test_the_page_lists_the_callers_sessions_this_one_first_and_marked(
     assert "Signed in just now" in page.text_of(second)
     ended = {button.attributes.get("value") for button in page.all("button", name="id")}
     assert ended == {digest(phone.session)}
+
+
+async def test_each_session_says_on_what_and_where_it_began(site: Site, browser: Browser) -> None:
+    phone = site.browser()
+    phone.fields["user-agent"] = IPHONE
+    await phone.sign_in()
+    page = PageReader((await browser.get(SESSIONS)).body)
+    first, second = page.all("li")
+    assert "An unknown device" in page.text_of(first)
+    assert "Safari on iPhone" in page.text_of(second)
+    assert "From a private network, 192.0.2.1" in page.text_of(second)
+    answer = await browser.send("GET", SESSIONS, fields={"accept": "application/json"})
+    told = {
+        each["device"]: each["address"] for each in msgspec.json.decode(answer.body)["sessions"]
+    }
+    assert told == {"": "192.0.2.1", "Safari/iPhone": "192.0.2.1"}
+
+
+async def test_what_a_device_calls_itself_is_not_shown(site: Site, browser: Browser) -> None:
+    odd = site.browser()
+    odd.fields["user-agent"] = "<script>Call 555-0100 for support</script>"
+    await odd.sign_in()
+    body = (await browser.get(SESSIONS)).body
+    assert b"555-0100" not in body
+    assert b"<script" not in body
 
 
 async def test_no_cookie_value_is_in_the_page(browser: Browser, phone: Browser) -> None:

@@ -50,6 +50,8 @@ WRONG = {"username": "ada", "wrong": True, "problem": "Wrong.", "advice": "Again
 ROWS = [
     {
         "digest": letter * 64,
+        "device": "Firefox on Linux" if letter == "a" else "",
+        "place": "192.0.2.1" if letter == "a" else "",
         "since": moment(NOW - 7300, NOW),
         "seen": seen,
         "until": moment(NOW + 9000, NOW),

@@ -1,9 +1,23 @@
 """What holds for every answer of the service."""
 
+from typing import Any
+
 import pytest
 
-from tests.auth.login.conftest import PASSWORD, Site, configured, cookies_of, field
+from auth.login.service import LoginService
+from auth.ports import SessionStore, TooManySessions
+from auth.session import SessionRecord
+from tests.auth.login.conftest import (
+    PASSWORD,
+    PUBLIC,
+    SECRET,
+    Site,
+    configured,
+    cookies_of,
+    field,
+)
 from tests.auth.login.page_reader import PageReader
+from tests.auth.session_double import NothingWritten
 
 PATHS = ("/.doorward/login", "/.doorward/logout", "/.doorward/sessions")
 
@@ -91,3 +105,27 @@ async def test_over_plain_http_the_cookies_are_not_secure(site: Site) -> None:
     cookie, _ = cookies_of(answer)
     assert cookie.startswith("doorward=")
     assert "Secure" not in cookie
+
+
+class _FullStore(NothingWritten):
+    """A store that takes no session."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self.find = store.find
+
+    async def create(self, record: SessionRecord) -> str:
+        raise TooManySessions("there are enough")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+async def test_who_has_too_many_sessions_is_told_so_and_signed_in_nowhere(
+    site: Site, accept: str
+) -> None:
+    full: Any = _FullStore(site.store)
+    site.service = LoginService(configured(), full, site.accounts, SECRET)
+    form = {"username": "ada", "password": PASSWORD}
+    browser = site.browser()
+    answer = await browser.post("/.doorward/login", form, {"accept": accept, "origin": PUBLIC})
+    assert (answer.status, answer.error) == (403, "too_many_sessions")
+    assert browser.session == ""
+    assert b"Sign out on one of them" in answer.body
