@@ -14,6 +14,7 @@ from auth.id_token import (
     check_logout_token,
     check_refreshed_token,
 )
+from tests.providers.lying import REMOVED
 
 NOW = 1_790_000_000.0
 ISSUER = "https://idp.example.com"
@@ -36,7 +37,6 @@ LOGOUT: dict[str, Any] = {
     "sid": "s-1",
     "events": {LOGOUT_EVENT: {}},
 }
-REMOVED = object()
 
 
 def changed(claims: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -21,7 +21,14 @@ SECRET = "its+secret/with:odd characters"
 CODE = "the-code"
 _KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 STRANGER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-REMOVED = object()
+
+
+class _Removed:
+    def __repr__(self) -> str:
+        return "REMOVED"
+
+
+REMOVED = _Removed()
 """In place of a claim: it is left out."""
 
 

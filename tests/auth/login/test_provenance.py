@@ -76,7 +76,7 @@ def test_an_origin_is_written_as_browsers_write_it(url: str, origin: str) -> Non
         ("https://a", "", "user@b", {"https://a"}),
         ("https://a", "", "b:port", {"https://a"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_our_origins_are_the_public_one_and_the_one_that_was_asked(
     public_url: str, origin: str, host: str, expected: set[str]
