@@ -89,7 +89,10 @@ class SessionCache:
         self._surveyed: set[str] = set()
         self.flights: dict[str, object] = {}
         self.evictions = 0
-        self._dependents: dict[str, set[str]] = {}
+        self._dependents: dict[str, str | set[str]] = {}
+        """The verdicts that rest on an epoch; the name itself where it is but one, as for most
+        subjects: a set would be a tenth of all that a session takes.
+        """
         self._limits = {id(self.sessions): sessions}
         self._others = others
 
@@ -106,9 +109,26 @@ class SessionCache:
         self._forget(name)
         entries[name] = entry
         for epoch in entry.epochs:
-            self._dependents.setdefault(epoch, set()).add(name)
+            self._tie(epoch, name)
         if len(entries) > self._limits.get(id(entries), self._others):
             self._evict(entries)
+
+    def _tie(self, epoch: str, name: str) -> None:
+        """Take note that the verdict on *name* rests on *epoch*."""
+        held = self._dependents.setdefault(epoch, name)
+        if isinstance(held, set):
+            held.add(name)
+        elif held != name:
+            self._dependents[epoch] = {held, name}
+
+    def _untie(self, epoch: str, name: str) -> None:
+        """Take that back, and forget an epoch on which nothing rests any more."""
+        held = self._dependents[epoch]
+        if isinstance(held, set):
+            held.discard(name)
+        if not held or held == name:
+            del self._dependents[epoch]
+            self.epochs.pop(epoch, None)
 
     def _evict(self, entries: OrderedDict[str, Entry]) -> None:
         # Ends: each round either takes one out or takes one's second chance away.
@@ -130,11 +150,7 @@ class SessionCache:
             or self.tokens.pop(name, None)
         )
         for epoch in entry.epochs if entry else ():
-            dependents = self._dependents[epoch]
-            dependents.discard(name)
-            if not dependents:
-                del self._dependents[epoch]
-                self.epochs.pop(epoch, None)
+            self._untie(epoch, name)
         return entry
 
     def epoch(self, name: str, now: float) -> Epoch | None:
@@ -155,7 +171,9 @@ class SessionCache:
     def drop_epoch(self, epoch: str) -> list[str]:
         """An epoch changed: drop all that depends on it, and return the sessions among it."""
         self.epochs.pop(epoch, None)
-        return [name for name in tuple(self._dependents.get(epoch, ())) if self.drop(name)]
+        held = self._dependents.get(epoch, set())
+        names = (held,) if isinstance(held, str) else tuple(held)
+        return [name for name in names if self.drop(name)]
 
     def drop_bucket(self, bucket: str) -> None:
         """Something in *bucket* was revoked, or may be."""

@@ -62,6 +62,19 @@ def test_an_epoch_is_kept_as_long_as_something_depends_on_it() -> None:
     assert not cache._dependents
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_an_epoch_ends_all_that_rests_on_it_however_many(count: int) -> None:
+    cache = cache_with()
+    names = [f"s{number}" for number in range(count)]
+    for name in (*names, *names):  # read twice
+        cache.epochs["e"] = Epoch(1)
+        cache.keep(cache.sessions, name, Entry(RECORD, epochs=("e",)))
+    assert sorted(cache.drop_epoch("e")) == names
+    assert not cache.sessions
+    assert not cache._dependents
+    assert cache.drop_epoch("e") == []
+
+
 def test_an_epoch_is_known_under_a_live_lease_only() -> None:
     cache = cache_with()
     cache.epochs["e"] = Epoch(1)
