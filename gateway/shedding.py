@@ -15,9 +15,9 @@ PROBE_SECONDS = 0.1
 """Between two beats."""
 LATE_SECONDS = 0.4
 """A beat that comes so much too late says that the loop is overloaded."""
-WINDOW = 8
-"""Beats that must all be late; they last for four seconds then."""
-STEP_UP = 0.1
+WINDOW = 4
+"""Beats that must all be late: two seconds, and longer the later they are."""
+STEP_UP = 0.2
 STEP_DOWN = 0.05
 MOST = 0.95
 """Some are always let in, or nobody would notice that it is over."""

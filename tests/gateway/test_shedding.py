@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.shedding import LATE_SECONDS, MOST, WINDOW, Shedder
+from gateway.shedding import LATE_SECONDS, MOST, PROBE_SECONDS, WINDOW, Shedder
 
 
 def told(*beats: float) -> float:
@@ -25,6 +25,14 @@ def test_only_a_whole_window_of_late_beats_is_an_overload(
     beats: list[float], *, sheds: bool
 ) -> None:
     assert (told(*beats) > 0) is sheds
+
+
+def test_half_of_the_new_work_is_turned_away_within_four_seconds() -> None:
+    shedder, passed = Shedder(), 0.0
+    while shedder.share < 0.5:
+        shedder.beat(LATE_SECONDS)
+        passed += PROBE_SECONDS + LATE_SECONDS
+    assert passed <= 4.0
 
 
 def test_some_requests_are_always_let_in() -> None:
