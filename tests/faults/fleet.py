@@ -166,6 +166,8 @@ async def running_fleet(
                 relay = await stack.enter_async_context(Relay(store.port))
                 fleet.relays.append(relay)
                 url = relay.url
+            elif not watched:
+                url = f"redis://127.0.0.1:{store.port}"
             home = directory / f"gateway{number}"
             home.mkdir()
             routes = ROUTES.format(
