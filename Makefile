@@ -4,11 +4,12 @@
 # make bench  CPU a request, side by side with the peers that are installed; what a logout takes
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
+# make test-providers  sign-in at a real Keycloak, which Maven fetches (needs Java 17 and mvn)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install peers run test check format lock bench bench-peers fuzz soak clean
+.PHONY: help install peers run test check format lock bench bench-peers fuzz soak test-providers clean
 
 help:
 	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +82,18 @@ peers: .venv/.installed-peers
 
 soak: .venv/.installed-dev
 	@exec env DOORWARD_SOAK=1 $(BIN)/python -m pytest -m soak
+
+# Keycloak stays in .venv. 26.7.3 is the newest one there, and still runs on Java 17.
+KEYCLOAK_VERSION := 26.7.3
+KEYCLOAK := .venv/keycloak/keycloak-$(KEYCLOAK_VERSION)
+$(KEYCLOAK)/bin/kc.sh: | .venv/bin/python
+	@mkdir -p .venv/keycloak
+	cd .venv/keycloak && mvn -q -B -C org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack \
+		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip -DoutputDirectory=$(CURDIR)/.venv/keycloak
+	@chmod +x $@
+
+test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh
+	@exec env DOORWARD_KEYCLOAK=$(CURDIR)/$(KEYCLOAK) $(BIN)/python -m pytest tests/end_to_end/test_sign_in_at_keycloak.py
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each target; what it learns stays in .fuzz.
 FUZZ_SECONDS ?= 60

@@ -56,18 +56,19 @@ def build_configuration(document: Document, locate: Locate) -> Configuration:
     """Return the configuration that *document* describes; *locate* finds the files it names."""
     root = document.root
     public_url = public_origin(root)
+    login = _login(root.get("login", {}))
     return Configuration(
         server=_server(root.get("server", {}), public_url, locate),
         admin=_admin(root.get("admin", {})),
         store=Store(url=Secret(root.get("store", {}).get("url", "embedded"))),
         session=_session(root.get("session", {}), public_url),
-        login=_login(root.get("login", {})),
+        login=login,
         pages=_pages(root.get("pages", PlacedMapping()), locate),
         tokens=tuple(_token_issuer(each, locate) for each in root.get("tokens", ())),
         identity=_identity(root.get("identity", {}), public_url),
         upstreams={name: _upstream(name, each) for name, each in root["upstreams"].items()},
         routes=tuple(
-            build_route(each, place, document)
+            _with_providers(build_route(each, place, document), login)
             for each, place in zip(root["routes"], root["routes"].places, strict=True)
         ),
         tests=tuple(
@@ -192,9 +193,24 @@ def _mail(section: dict[str, Any]) -> Mail:
     )
 
 
+_USUAL_SCOPES: Final[dict[str, tuple[str, ...]]] = {
+    "openid": ("openid", "profile", "email"),
+    "github": ("read:user", "user:email"),
+    "oauth2": (),
+}
+
+
 def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:
+    protocol = section.get("protocol", "openid")
+    usual: dict[str, Any] = {
+        "label": section["id"],
+        "namespace": "" if is_only_way else section["id"],
+        "scopes": _USUAL_SCOPES[protocol],
+        # Without OpenID Connect nothing in an answer says whose it is.
+        "own_callback": protocol != "openid",
+    }
     return Provider(
-        **{"label": section["id"], "namespace": "" if is_only_way else section["id"]}
+        **usual
         | _read(
             section,
             id=str,
@@ -202,6 +218,10 @@ def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:
             issuer=str,
             client_id=str,
             client_secret=Secret,
+            protocol=str,
+            authorization_endpoint=str,
+            token_endpoint=str,
+            userinfo_endpoint=str,
             scopes=tuple,
             claims=dict,
             namespace=str,
@@ -210,6 +230,8 @@ def _provider(section: dict[str, Any], *, is_only_way: bool) -> Provider:
             acr_values=tuple,
             max_age=quantities.duration,
             prompt=str,
+            domains=_hosts,
+            tenants=tuple,
         )
     )
 
@@ -295,6 +317,8 @@ def build_route(given: PlacedMapping, place: tuple[int, int], document: Document
         access=_access_rule(access),
         strip_prefix=rewrite.get("strip_prefix", ""),
         add_prefix=rewrite.get("add_prefix", ""),
+        providers=tuple(given.get("providers", ())),
+        prompt=given.get("prompt", ""),
         unauthenticated=str(given.get("unauthenticated", "auto")),  # type: ignore[arg-type]
         serve_cached=0.0 if outage == "deny" else quantities.duration(outage["serve_cached"]),
         allow_encoded_slash=quantities.flag(given.get("allow_encoded_slash", False)),
@@ -303,6 +327,15 @@ def build_route(given: PlacedMapping, place: tuple[int, int], document: Document
         place_of_path=document.content_place(match.places["path"]),
         place_of_when=document.content_place(when) if when else (0, 0),
     )
+
+
+def _with_providers(route: Route, login: Login) -> Route:
+    """Return *route* with where its tenants' people sign in, unless it says so itself."""
+    if route.providers or not route.access.tenants:
+        return route
+    tenants = route.access.tenants
+    serving = tuple(each.id for each in login.providers if not tenants.isdisjoint(each.tenants))
+    return msgspec.structs.replace(route, providers=serving)
 
 
 def _access_rule(access: Any) -> AccessRule:

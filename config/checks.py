@@ -140,8 +140,12 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
     if url and f"{url.value}/".startswith(f"{reserved}/") and url.value != f"{reserved}/login":
         report(url.place, f"login.url: under {reserved} there is only {reserved}/login")
     _check_unique(_items(root, "login", "providers"), "id", "provider", report)
-    for provider, _ in _items(root, "login", "providers"):
+    several = len([*_items(root, "login", "providers")]) > 1
+    for provider, place in _items(root, "login", "providers"):
+        _check_protocol(provider, place, several=several, report=report)
         scopes = _find(provider, "scopes")
+        if provider.get("protocol", "openid") != "openid":
+            scopes = None
         if scopes and isinstance(scopes.value, list) and "openid" not in scopes.value:
             report(scopes.place, "login.providers[].scopes: OpenID Connect needs the scope openid")
         subject = _find(provider, "claims", "subject")
@@ -176,6 +180,36 @@ def _check_mail(root: PlacedMapping, report: Report) -> None:
         report(
             enabled.place,
             "login.registration: addresses are confirmed by mail; say how in login.mail",
+        )
+
+
+def _check_protocol(
+    provider: PlacedMapping, place: Place, *, several: bool, report: Report
+) -> None:
+    """What OpenID Connect discovers and promises, others must be told or cannot do."""
+    protocol = provider.get("protocol", "openid")
+    for name in ("authorization_endpoint", "token_endpoint", "userinfo_endpoint"):
+        if protocol == "oauth2" and name not in provider:
+            report(place, f"login.providers[]: with protocol oauth2 give its {name}")
+        elif protocol != "oauth2" and name in provider:
+            report(
+                provider.places[name],
+                f"login.providers[].{name}: is known; it is for `protocol: oauth2` only",
+            )
+    if protocol == "openid":
+        return
+    for name in ("acr_values", "max_age"):
+        if provider.get(name):
+            report(
+                provider.places[name],
+                f"login.providers[].{name}: needs OpenID Connect: nobody would say how it was",
+            )
+    own_callback = _find(provider, "own_callback", as_=quantities.flag)
+    if several and own_callback and not own_callback.value:
+        report(
+            own_callback.place,
+            "login.providers[].own_callback: is needed beside other providers, for nothing in this "
+            "one's answers says whose they are",
         )
 
 
@@ -285,6 +319,7 @@ def _check_routes(root: PlacedMapping, report: Report) -> None:
     _check_unique(_items(root, "routes"), "id", "route id", report)
     upstreams = root.get("upstreams")
     known = upstreams.keys() if isinstance(upstreams, PlacedMapping) else ()
+    providers = {each.get("id") for each, _ in _items(root, "login", "providers")}
     suggestions: dict[str, str] = {}
     for route, _ in _items(root, "routes"):
         name = route.get("upstream")
@@ -294,6 +329,9 @@ def _check_routes(root: PlacedMapping, report: Report) -> None:
                 suggestions[name] = "" if enough else suggestion(name, known)
             place = route.places["upstream"]
             report(place, f"there is no upstream {shown(name)}{suggestions[name]}")
+        for provider in route.get("providers", ()):
+            if isinstance(provider, str) and provider not in providers:
+                report(route.places["providers"], f"there is no provider {shown(provider)}")
         _check_rewrite(route, report)
         _check_access(route, report)
 

@@ -105,6 +105,11 @@ class Provider(msgspec.Struct, frozen=True):
     issuer: str
     client_id: str
     client_secret: Secret | None = None
+    protocol: Literal["openid", "oauth2", "github"] = "openid"
+    authorization_endpoint: str = ""
+    """Of `oauth2`, as the next two: what is not discovered."""
+    token_endpoint: str = ""
+    userinfo_endpoint: str = ""
     scopes: tuple[str, ...] = ("openid", "profile", "email")
     claims: Mapping[str, str] = {}
     namespace: str = ""
@@ -118,6 +123,9 @@ class Provider(msgspec.Struct, frozen=True):
     max_age: float | None = None
     """How long ago, in seconds, somebody may have proven to it who they are."""
     prompt: str = ""
+    domains: tuple[str, ...] = ()
+    """Lower case. Whose e-mail address is of one of them is sent there."""
+    tenants: tuple[str, ...] = ()
 
 
 class Smtp(msgspec.Struct, frozen=True):
@@ -328,6 +336,9 @@ class Route(msgspec.Struct, frozen=True):
     add_prefix: str = ""
     allow_encoded_slash: bool = False
     unauthenticated: Literal["auto", "redirect", "401"] = "auto"
+    providers: tuple[str, ...] = ()
+    """Ids of those to sign in at for it; empty: any."""
+    prompt: str = ""
     serve_cached: float = 0.0
     """How long a session known good is admitted after the store was lost; 0: not at all."""
     line: int = 0

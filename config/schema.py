@@ -233,12 +233,29 @@ _PROVIDER = _mapping(
     id=_text("a name", "name", "Its name in addresses and logs."),
     label=_words("What its button says. Default: the id."),
     issuer=_text("an https URL", "secure-url", "Its issuer; plain http only on this machine."),
+    protocol=_one_of(
+        "What it speaks: OpenID Connect, with discovery; OAuth 2.0 and no more (then name its "
+        "endpoints); or what GitHub speaks (issuer `https://github.com`, or your own server).",
+        *("openid", "oauth2", "github"),
+        default="openid",
+    ),
+    authorization_endpoint=_text(
+        "an https URL", "secure-url", "Where people sign in; for `protocol: oauth2` only."
+    ),
+    token_endpoint=_text(
+        "an https URL", "secure-url", "Where codes become tokens; for `protocol: oauth2` only."
+    ),
+    userinfo_endpoint=_text(
+        "an https URL",
+        "secure-url",
+        "What it says of a person, as a JSON object; for `protocol: oauth2` only.",
+    ),
     client_id=_words("The id that it gave this gateway."),
     client_secret=_words("The secret that goes with it.", writeOnly=True),
     scopes=_set(
         _words("A scope."),
-        "What is asked for; `openid` must be among them.",
-        default=["openid", "profile", "email"],
+        "What is asked for; `openid` must be among them when it speaks OpenID Connect. Default: "
+        "`openid`, `profile` and `email`; for GitHub `read:user` and `user:email`; else none.",
     ),
     claims=_claims(
         "Which of its claims fill the identity. Default: the names of OpenID Connect, and for "
@@ -254,7 +271,8 @@ _PROVIDER = _mapping(
     ),
     own_callback=_flag(
         "Whether it sends people back to `/.doorward/callback/ID`. For providers that do not send "
-        "`iss` (RFC 9207), when there are several.",
+        "`iss` (RFC 9207), when there are several. Without OpenID Connect always, unless said "
+        "otherwise.",
         default=False,
     ),
     end_session=_flag("Whether signing out here signs out there too.", default=True),
@@ -271,6 +289,18 @@ _PROVIDER = _mapping(
     ),
     prompt=_one_of(
         "What the provider asks for even if it knows them.", "login", "consent", "select_account"
+    ),
+    domains=_set(
+        _text("a domain such as example.com", "host-name", "A domain."),
+        "Whoever gives an e-mail address of one of them on the sign-in page is sent to this "
+        "provider. Says where to ask, and nothing of who is let in.",
+        default=[],
+    ),
+    tenants=_set(
+        _words("A tenant."),
+        "Tenants whose people sign in there: where a route is for some of them (`access.tenants`), "
+        "people are sent to it. Says nothing of who is let in.",
+        default=[],
     ),
 )
 
@@ -571,6 +601,17 @@ _ROUTE = _mapping(
     ),
     allow_encoded_slash=_flag(
         "Whether `%2F` in a path is let through, for backends that need it.", default=False
+    ),
+    providers=_set(
+        _words("The id of a provider."),
+        "Where people sign in for this route: sent straight to the only one, or shown these. "
+        "Default: the providers that serve one of `access.tenants`, else all of them. Says nothing "
+        "of who is let in.",
+        default=[],
+    ),
+    prompt=_one_of(
+        "What the provider asks for when people sign in for this route, even if it knows them.",
+        *("login", "consent", "select_account"),
     ),
     unauthenticated=_one_of(
         "What somebody gets who is not signed in: `auto` sends browsers to the login page and "

@@ -294,10 +294,12 @@ def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
     client: Client | None = None,
     status: Literal[302, 303] = 302,
     step_up: StepUp | None = None,
+    route: Route | None = None,
 ) -> Answer:
     """Return the redirect to where people sign in, with the way back to this very request.
 
-    *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1).
+    *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1), and what
+    *route* says of where and how to sign in for it as `provider` and `prompt`.
     """
     host, authority = head.host, head.authority
     if client is not None and client.host != authority:  # a trusted proxy's word
@@ -310,6 +312,10 @@ def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
     if len(back) > MAX_LENGTH:  # would not be honoured: come back to the page without its query
         back = f"{origin}{head.target.path}"
     asked = {login.return_parameter: back, **(step_up.parameters if step_up else {})}
+    if route is not None and route.providers:
+        asked["provider"] = ",".join(route.providers)
+    if route is not None and route.prompt:
+        asked["prompt"] = route.prompt
     location = f"{base}{_login_url(login, asked)}"
     fields = (("Location", location), *_fixed_fields(UNAUTHENTICATED))
     return Answer(status, fields, b"", UNAUTHENTICATED)
@@ -337,10 +343,16 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
             client=client,
             status=status,
             step_up=verdict.step_up,
+            route=route,
         )
     if route.unauthenticated == "auto" and is_navigation(head) and not by_token:
         return login_redirect(
-            head, login=login, origins=origins, client=client, step_up=verdict.step_up
+            head,
+            login=login,
+            origins=origins,
+            client=client,
+            step_up=verdict.step_up,
+            route=route,
         )
     return answer_unauthenticated(
         login=login, head=head, request_id=request_id, challenge=verdict, pages=None

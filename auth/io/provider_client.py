@@ -21,7 +21,8 @@ from auth.id_token import RefusedToken
 from auth.io.jwks import IssuerKeys, LoadError, open_wary_session, read_bounded
 from auth.io.tasks import stop
 from auth.io.token_verifier import is_signed
-from auth.login.provider import BegunSignIn, Metadata, MetadataError, read_metadata
+from auth.login.provider import BegunSignIn, Metadata, MetadataError, known_metadata, read_metadata
+from auth.login.provider_profile import profile_of
 from auth.ports import AuthUnavailable
 from auth.tokens import read_json_object, read_token
 from config.model import Provider, TokenIssuer
@@ -171,6 +172,9 @@ class ProviderClient:
             ProviderUnavailable: it cannot be asked, and nothing of it is known from before.
         """
         # Whoever comes while nothing is known yet waits for who is asking already.
+        known = known_metadata(self.provider)
+        if known is not None:
+            return known
         if self._is_due() or self._metadata is None:
             async with self._asking:
                 if self._is_due():  # somebody who waited before us has not asked
@@ -192,7 +196,7 @@ class ProviderClient:
             "code_verifier": begun.verifier,
         }
         tokens = await self._ask_for_tokens(form, _TIMEOUT)
-        if not tokens.id_token:
+        if not tokens.id_token and self.provider.protocol == "openid":
             raise ProviderRefused("the token endpoint gave no ID token")
         return tokens
 
@@ -221,7 +225,8 @@ class ProviderClient:
                 f"the token endpoint answered with status {status}", unheard=True
             )
         members = _members(content, "the token endpoint")
-        if status != 200:
+        # GitHub says with status 200 that it will not have it.
+        if status != 200 or "error" in members:
             raise _refusal("the token endpoint", status, members)
         names = ("id_token", "access_token", "refresh_token")
         texts = {name: members.get(name, "") for name in names}
@@ -247,6 +252,29 @@ class ProviderClient:
         if members.get("sub") != sub:  # OIDC Core 5.3.2: token substitution
             raise ProviderRefused("the userinfo endpoint speaks of somebody else")
         return members
+
+    async def profile(self, access_token: str) -> Mapping[str, Any]:
+        """Return what a provider without OpenID Connect says of whoever gave *access_token*.
+
+        `sub`, `name`, `preferred_username`, `email` and `email_verified` are put in where GitHub
+        calls them otherwise; its addresses are asked for extra, and only the verified one counts.
+
+        Raises:
+            ProviderUnavailable, ProviderRefused
+        """
+        url = (await self.metadata()).userinfo_endpoint
+        status, content = await self._http.send("GET", url, authorization=f"Bearer {access_token}")
+        members = _members(content, "the userinfo endpoint")
+        if status != 200:
+            raise _refusal("the userinfo endpoint", status, members)
+        emails: bytes | None = None
+        if self.provider.protocol == "github" and "user:email" in self.provider.scopes:
+            status, emails = await self._http.send(
+                "GET", f"{url}/emails", authorization=f"Bearer {access_token}"
+            )
+            if status != 200:  # the app may not read them: nobody has an address then
+                emails = None
+        return profile_of(self.provider, members, emails)
 
     async def verify(self, token: str, *, types: frozenset[str]) -> tuple[str, Mapping[str, Any]]:
         """Return the algorithm and claims of *token*, of which the provider is the signer.

@@ -43,7 +43,9 @@ class BackChannel:
         throttle: Throttle | None,
         clock: Callable[[], float],
     ) -> None:
-        self._providers = configuration.login.providers
+        self._providers = [
+            each for each in configuration.login.providers if each.protocol == "openid"
+        ]
         self._answers = answers
         self._store = store
         self._clients = providers

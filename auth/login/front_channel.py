@@ -37,7 +37,8 @@ class FrontChannel:
         records: ProviderRecords,
         clock: Callable[[], float],
     ) -> None:
-        self._issuers = {each.issuer for each in configuration.login.providers}
+        providers = configuration.login.providers
+        self._issuers = {each.issuer for each in providers if each.protocol == "openid"}
         self._store = store
         self._records = records
         self._clock = clock

@@ -62,6 +62,11 @@ class BegunSignIn(msgspec.Struct, frozen=True):
     verifier: str
     replaces: str = ""
     """Digest of the session that was there when it began."""
+    acr_values: tuple[str, ...] = ()
+    """What the route that it is for asks for beyond the provider's settings; so the next three."""
+    max_age: float | None = None
+    prompt: str = ""
+    login_hint: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -127,19 +132,65 @@ def authorization_url(
         "response_type": "code",
         "client_id": provider.client_id,
         "redirect_uri": begun.redirect_uri,
-        "scope": " ".join(provider.scopes),
         "state": state,
-        "nonce": begun.nonce,
         "code_challenge": urlsafe_b64encode(challenge).rstrip(b"=").decode(),
         "code_challenge_method": "S256",
     }
-    if provider.acr_values:
-        asked["acr_values"] = " ".join(provider.acr_values)
-    if provider.max_age is not None:
-        asked["max_age"] = str(int(provider.max_age))
-    if provider.prompt:
-        asked["prompt"] = provider.prompt
+    scopes = provider.scopes
+    prompt = begun.prompt or provider.prompt
+    if "offline_access" in scopes and urlsplit(provider.issuer).hostname == "accounts.google.com":
+        # Google knows no such scope, and gives a refresh token only with consent asked for anew.
+        scopes = tuple(each for each in scopes if each != "offline_access")
+        asked["access_type"], prompt = "offline", "consent"
+    asked["scope"] = " ".join(scopes)
+    if provider.protocol == "openid":
+        asked["nonce"] = begun.nonce
+        if acr_values := begun.acr_values or provider.acr_values:
+            asked["acr_values"] = " ".join(acr_values)
+        if (max_age := longest_age(provider, begun)) is not None:
+            asked["max_age"] = str(int(max_age))
+    if prompt:
+        asked["prompt"] = prompt
+    if begun.login_hint:
+        asked["login_hint"] = begun.login_hint
+    asked = {name: value for name, value in asked.items() if value}
     return with_query(metadata.authorization_endpoint, asked)
+
+
+def longest_age(provider: Provider, begun: BegunSignIn) -> float | None:
+    """Return how long ago, in seconds, somebody may have signed in at *provider* for *begun*."""
+    return min(
+        (each for each in (provider.max_age, begun.max_age) if each is not None), default=None
+    )
+
+
+def known_metadata(provider: Provider) -> Metadata | None:
+    """Return what is known of *provider* without asking it: all, unless it is an OpenID provider.
+
+    GitHub's own servers have their API below their own address, github.com has a host for it.
+    """
+    issuer = provider.issuer.rstrip("/")
+    if provider.protocol == "oauth2":
+        return Metadata(
+            provider.issuer,
+            provider.authorization_endpoint,
+            provider.token_endpoint,
+            jwks_uri="",
+            userinfo_endpoint=provider.userinfo_endpoint,
+        )
+    if provider.protocol == "github":
+        api = "https://api.github.com" if issuer == "https://github.com" else f"{issuer}/api/v3"
+        oauth = f"{issuer}/login/oauth"
+        return Metadata(
+            provider.issuer,
+            f"{oauth}/authorize",
+            f"{oauth}/access_token",
+            jwks_uri="",
+            userinfo_endpoint=f"{api}/user",
+            # As its documentation has it.
+            secret_in_form=True,
+        )
+    return None
 
 
 def read_callback(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from auth.claims import identity_of_claims
+from auth.claims import claim_at, identity_of_claims
 from auth.decision import Reason
 from auth.identity import Identity
 from auth.session import SessionRecord
@@ -40,6 +40,43 @@ def merged_claims(id_token: Mapping[str, Any], userinfo: Mapping[str, Any]) -> d
     return about_person | dict(id_token)
 
 
+def profile_of(
+    provider: Provider, members: Mapping[str, Any], emails: bytes | None
+) -> dict[str, Any]:
+    """Return claims for what a provider without OpenID Connect says of a person.
+
+    Nothing about the sign-in itself is among them: nothing of this is signed, or says for whom.
+    *emails* is what GitHub answers about addresses (a JSON list), if it was asked.
+    """
+    claims = {name: each for name, each in members.items() if name not in _SIGNED_ONLY}
+    claims["iss"] = provider.issuer
+    path = provider.claims.get("subject", "sub")
+    subject = claim_at(claims, path)
+    if subject is None and "subject" not in provider.claims:
+        subject = claims.get("id")
+    # Many number their people. A number is as good as its text; true and 1.5 are not.
+    claims["sub"] = str(subject) if type(subject) is int else subject
+    if provider.protocol == "github":
+        claims.pop("email", None)  # the public one: whatever they like
+        claims["preferred_username"] = claims.get("login")
+        claims["email"], claims["email_verified"] = _github_email(emails), True
+    return {name: each for name, each in claims.items() if each is not None}
+
+
+def _github_email(emails: bytes | None) -> str | None:
+    try:
+        listed = msgspec.json.decode(emails or b"[]", type=list[_GitHubEmail])
+    except msgspec.MsgspecError:
+        return None
+    return next((each.email for each in listed if each.primary and each.verified), None)
+
+
+class _GitHubEmail(msgspec.Struct):
+    email: str
+    primary: bool = False
+    verified: bool = False
+
+
 def refreshed_claims(
     before: Mapping[str, Any], signed: Mapping[str, Any], userinfo: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -60,8 +97,9 @@ def default_claims(issuer: str) -> dict[str, str]:
     host = parts.hostname or ""
     if host == "accounts.google.com":
         return {"tenant": "hd"}
-    if host in {"login.microsoftonline.com", "sts.windows.net"}:
-        return {"tenant": "tid"}
+    if host in {"login.microsoftonline.com", "login.microsoftonline.us", "sts.windows.net"}:
+        # `oid` is the person in their tenant; `sub` differs from one registered app to the next.
+        return {"subject": "oid", "tenant": "tid"}
     if "/realms/" in parts.path:  # Keycloak
         return {"roles": "realm_access.roles"}
     if host == "gitlab.com":
@@ -79,6 +117,8 @@ def record_of(
             together are too large.
     """
     paths = default_claims(provider.issuer) | dict(provider.claims)
+    if provider.protocol != "openid":
+        paths["subject"] = "sub"  # `profile_of` has put it there, as a text
     reader = TokenIssuer(
         issuer=provider.issuer, audience=(provider.client_id,), algorithms=(), claims=paths
     )

@@ -207,6 +207,8 @@ class ProviderRefresh:
         self, client: ProviderClient, record: SessionRecord, kept: KeptTokens, fresh: KeptTokens
     ) -> Mapping[str, object]:
         """Return the claims about the person as the provider gives them now."""
+        if client.provider.protocol != "openid":
+            return await client.profile(fresh.access_token)
         before = read_token(kept.id_token, types=ID_TOKEN_TYPES)
         signed: Mapping[str, object] = {}
         if fresh.is_signed:

@@ -8,12 +8,14 @@ has the rest under the request's id.
 import logging
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
 from auth.cookies import set_cookie, sign_in_cookie_prefix
+from auth.decision import StepUp, step_up_in
 from auth.id_token import ID_TOKEN_TYPES, Expected, RefusedToken, check_id_token
 from auth.io.provider_client import (
     ProviderClient,
@@ -32,6 +34,7 @@ from auth.login.provider import (
     CallbackRefused,
     authorization_url,
     callback_path,
+    longest_age,
     read_callback,
 )
 from auth.login.provider_profile import UnfitProfile, merged_claims, record_of
@@ -42,6 +45,7 @@ from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.return_url import safe_return_url
 from auth.session import SessionRecord, digest
+from auth.tokens import is_fit_text
 from config.model import Configuration, Provider
 
 _log = logging.getLogger(__name__)
@@ -164,6 +168,9 @@ class ProviderSignIn:
     ) -> LoginAnswer | Problem:
         """Send the browser to *provider*, to come back to *return_to* in the end.
 
+        What the query asks for beyond the provider's settings goes along, and is demanded of the
+        answer. Anybody can write a query: it can ask for more, never for less.
+
         Returns:
             What to say on the sign-in page, when the provider cannot be asked.
 
@@ -178,7 +185,12 @@ class ProviderSignIn:
         address = visit.request.client_address
         if self._throttle and await self._throttle.take_beginning(address) > 0:
             return _TOO_MANY
+        asked = step_up_in(visit.request.query) or StepUp()
         begun = BegunSignIn(
+            acr_values=asked.acr_values,
+            max_age=asked.max_age,
+            prompt=_known_prompt(visit.request.query.get("prompt", "")),
+            login_hint=_fit_hint(visit.request.query.get("login_hint", "")),
             provider=provider.id,
             issuer=provider.issuer,
             client_id=provider.client_id,
@@ -238,7 +250,9 @@ class ProviderSignIn:
             return self._answers.redirect(return_to, fields=fields)
         # Browsers follow a redirect on behalf of the site that began it, the provider's, and leave
         # a strict cookie at home. A page of ours begins anew.
-        return self._answers.page(visit, "onward", {"onward": return_to}, fields=fields)
+        return self._answers.page(
+            visit, "onward", {"onward": return_to, "is_in": True}, fields=fields
+        )
 
     async def _receive(self, visit: Visit, provider: Provider, begun: BegunSignIn) -> str:
         """Return the cookie value of the session that the provider's answer is good for."""
@@ -283,14 +297,19 @@ class ProviderSignIn:
     async def _claims(
         self, client: ProviderClient, begun: BegunSignIn, tokens: Tokens
     ) -> dict[str, object]:
-        algorithm, claims = await client.verify(tokens.id_token, types=ID_TOKEN_TYPES)
         provider = client.provider
+        if provider.protocol != "openid":
+            if begun.acr_values or begun.max_age is not None:
+                raise RefusedToken("nothing it sends says how the person signed in", too_weak=True)
+            claims = await client.profile(tokens.access_token)
+            return {"exp": self._clock() + tokens.lifetime, **claims}
+        algorithm, claims = await client.verify(tokens.id_token, types=ID_TOKEN_TYPES)
         expected = Expected(
             begun.issuer,
             begun.client_id,
             begun.nonce,
             acr_values=provider.acr_values,
-            max_age=provider.max_age,
+            max_age=longest_age(provider, begun),
         )
         check_id_token(
             claims,
@@ -299,6 +318,8 @@ class ProviderSignIn:
             algorithm=algorithm,
             access_token=tokens.access_token,
         )
+        if not _is_as_strong(claims, begun.acr_values):
+            raise RefusedToken("its acr is none of those that the route asks for", too_weak=True)
         return merged_claims(claims, await client.userinfo(tokens.access_token, claims["sub"]))
 
     async def _create(
@@ -377,6 +398,22 @@ class ProviderSignIn:
         secure = "; Secure" if self._session.secure else ""
         # Lax: it must come back with a redirect from the provider's site.
         return f"{name}={value}; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{secure}"
+
+
+def _is_as_strong(claims: Mapping[str, Any], acr_values: tuple[str, ...]) -> bool:
+    """Tell whether the sign-in is one of *acr_values*, as the route will see it."""
+    acr, amr = claims.get("acr"), claims.get("amr")
+    methods = tuple(map(str, amr)) if isinstance(amr, list) else ()
+    return StepUp(acr_values).is_strong_enough(acr if isinstance(acr, str) else "", methods)
+
+
+def _known_prompt(asked: str) -> str:
+    """Return *asked* if people can do what it asks for (OIDC Core 3.1.2.1); not `none`."""
+    return asked if asked in {"login", "consent", "select_account"} else ""
+
+
+def _fit_hint(asked: str) -> str:
+    return asked if is_fit_text(asked) else ""
 
 
 def _worded(problem: Problem, provider: Provider, *, seconds: float = 0.0) -> Problem:

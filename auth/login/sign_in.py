@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from auth.cookies import set_cookie
+from auth.decision import step_up_in
 from auth.login.account import MAX_LOGIN, Account
 from auth.login.accounts import Accounts, SignInQueueFull
 from auth.login.answers import (
@@ -52,6 +53,12 @@ _WRONG = Problem(
     "sign_in_failed",
     "The user name or the password is wrong.",
     "Check both and try again.",
+)
+_NO_DOMAIN = Problem(
+    400,
+    "domain_unknown",
+    "Nobody signs in here with an address of that domain.",
+    "Check it, or choose another way.",
 )
 _BUSY = Problem(
     503, "overloaded", "Too many people are signing in right now.", "Please try again in a moment."
@@ -113,11 +120,41 @@ class SignIn:
         """
         providers = self._login.providers
         if "provider" in visit.request.query:
-            name = visit.request.query["provider"]
-            return next((each for each in providers if each.id == name), None)
-        if len(providers) == 1 and not self._login.accounts and visit.identity is None:
+            named = self._named(visit)
+            return named[0] if len(named) == 1 else None
+        if visit.identity is not None:
+            # Asked for more than they have shown: where they have shown it.
+            issuer = visit.identity.claims.get("iss")
+            asked = step_up_in(visit.request.query) or "prompt" in visit.request.query
+            return next((each for each in providers if asked and each.issuer == issuer), None)
+        if len(providers) == 1 and not self._login.accounts:
             return providers[0]
         return None
+
+    def _named(self, visit: Visit) -> tuple[Provider, ...]:
+        """Return the providers that the query names, with commas between."""
+        names = visit.request.query.get("provider", "").split(",")
+        return tuple(each for each in self._login.providers if each.id in names)
+
+    def _find_by_address(self, visit: Visit) -> LoginAnswer:
+        """Answer an e-mail address: on to the provider that its domain signs in at.
+
+        By a page of ours: browsers hold redirects of a form against `form-action` (CSP).
+        """
+        address = visit.request.form["email"].strip()
+        _, _, domain = address.rpartition("@")
+        provider = next(
+            (each for each in self._login.providers if domain.lower() in each.domains), None
+        )
+        if provider is None:
+            return self._form(visit, visit.return_to, _NO_DOMAIN)
+        asked = {
+            "provider": provider.id,
+            self._return_parameter: visit.return_to,
+            "login_hint": address,
+        }
+        onward = f"{LOGIN_PATH}?{urlencode(asked)}"
+        return self._answers.page(visit, "onward", {"onward": onward, "is_in": False})
 
     async def submit(self, visit: Visit) -> LoginAnswer:
         """Answer POST: a new session, or the form again with what was wrong.
@@ -125,6 +162,8 @@ class SignIn:
         Raises:
             AuthUnavailable: the store or the accounts cannot be asked; no cookie was touched.
         """
+        if "email" in visit.request.form and self._answers.serves_sign_in:
+            return self._find_by_address(visit)
         if not self._answers.takes_passwords:
             return self._answers.error_page(visit, _ELSEWHERE)
         if not visit.may_sign_in:
@@ -204,8 +243,10 @@ class SignIn:
             return self._answers.problem(problem, fields=fields)
         return self._form(visit, visit.return_to, problem, fields=fields)
 
-    def _choice(self, provider: Provider, return_to: str) -> "_Choice":
-        asked = {"provider": provider.id, self._return_parameter: return_to}
+    def _choice(self, visit: Visit, provider: Provider, return_to: str) -> "_Choice":
+        query = visit.request.query
+        more = {name: query[name] for name in ("acr_values", "max_age", "prompt") if name in query}
+        asked = {"provider": provider.id, self._return_parameter: return_to, **more}
         # A link, not a form: browsers hold redirects of a form against `form-action` (CSP).
         return _Choice(provider.label, f"{LOGIN_PATH}?{urlencode(asked)}")
 
@@ -235,7 +276,11 @@ class SignIn:
             "takes_passwords": self._answers.takes_passwords,
             "forgot_path": FORGOT_PATH if self._answers.offers_reset else "",
             "register_path": REGISTER_PATH if self._answers.offers_registration else "",
-            "providers": [self._choice(each, return_to) for each in self._login.providers],
+            "providers": [
+                self._choice(visit, each, return_to)
+                for each in self._named(visit) or self._login.providers
+            ],
+            "by_address": any(each.domains for each in self._login.providers),
         }
         return self._answers.page(visit, "login", values, fields=fields, problem=problem)
 

@@ -114,6 +114,8 @@ login:
       acr_values: [mfa, pwd]
       max_age: 1h
       prompt: select_account
+      domains: [B.example]
+      tenants: [b]
 """
     ).login
     assert (login.url, login.return_parameter) == ("https://login.example.com/in", "rd")
@@ -134,6 +136,8 @@ login:
             acr_values=("mfa", "pwd"),
             max_age=3600.0,
             prompt="select_account",
+            domains=("b.example",),
+            tenants=("b",),
         ),
     )
 
@@ -389,3 +393,26 @@ def test_mail_may_go_to_a_webhook_and_nobody_registers_by_default() -> None:
     assert login.mail == Mail(webhook=webhook)
     assert login.registration is None
     assert login.links == Links()
+
+
+def test_a_route_leads_to_the_providers_of_its_tenants_unless_it_names_some() -> None:
+    routes = configuration(
+        """\
+version: 1
+login:
+  providers:
+    - {id: a, issuer: 'https://a.example', client_id: c, tenants: [acme, other]}
+    - {id: b, issuer: 'https://b.example', client_id: c, tenants: [corp]}
+    - {id: c, issuer: 'https://c.example', client_id: c}
+upstreams: {app: 'http://127.0.0.1:9'}
+routes:
+  - {id: one, match: {path: /one}, upstream: app, access: {tenants: [acme]}}
+  - {id: two, match: {path: /two}, upstream: app, access: {tenants: [acme, corp]}}
+  - {id: named, match: {path: /named}, upstream: app, access: {tenants: [acme]}, providers: [c]}
+  - {id: none, match: {path: /none}, upstream: app, access: {tenants: [nobody]}}
+  - {id: any, match: {path: /any}, upstream: app, access: signed-in, prompt: login}
+"""
+    ).routes
+    found = {each.id: each.providers for each in routes}
+    assert found == {"one": ("a",), "two": ("a", "b"), "named": ("c",), "none": (), "any": ()}
+    assert routes[-1].prompt == "login"

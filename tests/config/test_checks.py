@@ -233,3 +233,50 @@ def test_two_providers_never_speak_for_the_same_people(one: str, two: str) -> No
 def test_namespaces_that_differ_are_fine(one: str, two: str) -> None:
     text = MINIMAL + _PROVIDERS.format(accounts="true", one=one, two=two)
     assert len(configuration(text).login.providers) == 2
+
+
+_LONE = "login: {{providers: [{{id: a, issuer: 'https://a.example', client_id: c{more}}}]}}"
+_OTHER = """\
+login:
+  providers:
+    - {{id: a, issuer: 'https://a.example', client_id: c{more}}}
+    - {{id: b, issuer: 'https://b.example', client_id: c}}
+"""
+_ENDPOINTS = (
+    ", authorization_endpoint: 'https://a.example/a', token_endpoint: 'https://a.example/t', "
+    "userinfo_endpoint: 'https://a.example/u'"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (_LONE.format(more=", protocol: oauth2"), "give its authorization_endpoint"),
+        (_LONE.format(more=", token_endpoint: 'https://a.example/t'"), "`protocol: oauth2` only"),
+        (_LONE.format(more=", protocol: github, acr_values: [mfa]"), "needs OpenID Connect"),
+        (_LONE.format(more=", protocol: github, max_age: 1h"), "needs OpenID Connect"),
+        (_OTHER.format(more=", protocol: github, own_callback: false"), "is needed beside"),
+    ],
+)
+def test_a_provider_without_openid_connect_is_told_what_it_needs(text: str, part: str) -> None:
+    assert part in problems(MINIMAL + text)[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "scopes"),
+    [
+        (_LONE.format(more=", protocol: github"), ("read:user", "user:email")),
+        (_OTHER.format(more=", protocol: github"), ("read:user", "user:email")),
+        (_LONE.format(more=", protocol: oauth2" + _ENDPOINTS), ()),
+    ],
+)
+def test_a_provider_without_openid_connect_has_an_address_of_its_own(
+    text: str, scopes: tuple[str, ...]
+) -> None:
+    provider = configuration(MINIMAL + text).login.providers[0]
+    assert (provider.own_callback, provider.scopes) == (True, scopes)
+
+
+def test_a_route_names_providers_that_there_are() -> None:
+    text = MINIMAL.replace("    access: signed-in", "    access: signed-in\n    providers: [corp]")
+    assert "there is no provider 'corp'" in problems(text)[0].message.replace('"', "'")

@@ -57,8 +57,18 @@ def answer(
     unauthenticated: Literal["auto", "redirect", "401"] = "auto",
     login: Login | None = None,
     client: Client | None = None,
+    providers: tuple[str, ...] = (),
+    prompt: str = "",
 ) -> Answer:
-    route = Route("notes", Match("/notes/*"), "notes", RULE, unauthenticated=unauthenticated)
+    route = Route(
+        "notes",
+        Match("/notes/*"),
+        "notes",
+        RULE,
+        unauthenticated=unauthenticated,
+        providers=providers,
+        prompt=prompt,
+    )
     upstream = Upstream("notes", (Endpoint("http", "127.0.0.1", 9001),))
     matched = Matched(compile_route(route, compile_rule(RULE), upstream), {})
     return answer_outcome(
@@ -399,3 +409,23 @@ def test_who_sent_a_weak_token_is_not_sent_to_sign_in_by_cookie() -> None:
     assert answer(Challenge(Reason.ACR_MISSING, STEP_UP), request).status == 401
     given = answer(Challenge(Reason.ACR_MISSING, STEP_UP), request, unauthenticated="redirect")
     assert given.status == 401
+
+
+@pytest.mark.parametrize("ways", ["auto", "redirect"])
+def test_the_way_to_sign_in_says_where_and_how_the_route_wants_it(
+    ways: Literal["auto", "redirect"],
+) -> None:
+    request = head(Accept=BROWSER)
+    back = "return_to=http%3A%2F%2F127.0.0.1%3A8080%2Fnotes%2F1%3Fq%3Da%26b"
+    given = answer(
+        Challenge(Reason.ACR_MISSING, STEP_UP),
+        request,
+        unauthenticated=ways,
+        providers=("a", "b"),
+        prompt="login",
+    )
+    (location,) = values(given, "location")
+    asked = location.removeprefix("/.doorward/login?").split("&")
+    assert set(asked) == {
+        back, "acr_values=phr%20mfa", "max_age=300", "provider=a%2Cb", "prompt=login",
+    }  # fmt: skip

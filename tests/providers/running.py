@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from tests.auth.login.page_reader import PageReader
 
@@ -91,10 +92,13 @@ class Person:
     """Somebody with a browser: keeps cookies, follows redirects, fills in forms.
 
     As in a browser, cookies belong to a host and not to a port: all servers of a test share them.
+    And loopback is safe: what is `Secure` comes back to *safe_origins* without TLS.
     """
 
-    def __init__(self) -> None:
-        self.jar = aiohttp.CookieJar(unsafe=True, quote_cookie=False)
+    def __init__(self, *safe_origins: str) -> None:
+        self.jar = aiohttp.CookieJar(
+            unsafe=True, quote_cookie=False, treat_as_secure_origin=[*map(URL, safe_origins)]
+        )
         self._session = aiohttp.ClientSession(cookie_jar=self.jar)
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from auth.login.provider import (
     MetadataError,
     authorization_url,
     callback_path,
+    known_metadata,
     read_callback,
     read_metadata,
     with_query,
@@ -217,3 +218,58 @@ def test_a_provider_may_have_an_address_of_its_own_to_come_back_to() -> None:
     own = Provider("corp", "Corp", ISSUER, "gateway", own_callback=True)
     assert callback_path(PROVIDER) == "/.doorward/callback"
     assert callback_path(own) == "/.doorward/callback/corp"
+
+
+def asked_of(provider: Provider) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(authorization_url(provider, METADATA, BEGUN, "the-state")).query)
+
+
+def test_google_is_asked_for_a_refresh_token_in_its_own_way() -> None:
+    scopes = ("openid", "offline_access")
+    google = Provider("g", "G", "https://accounts.google.com", "gateway", scopes=scopes)
+    asked = asked_of(google)
+    assert (asked["scope"], asked["access_type"], asked["prompt"]) == (
+        ["openid"], ["offline"], ["consent"],
+    )  # fmt: skip
+    other = asked_of(Provider("o", "O", ISSUER, "gateway", scopes=scopes))
+    assert other["scope"] == ["openid offline_access"]
+    assert "access_type" not in other
+
+
+def test_without_openid_connect_nothing_of_it_is_asked() -> None:
+    provider = Provider("o", "O", ISSUER, "gateway", protocol="oauth2", scopes=())
+    assert set(asked_of(provider)) == {
+        "response_type", "client_id", "redirect_uri", "state", "code_challenge",
+        "code_challenge_method",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("issuer", "token", "user"),
+    [
+        (
+            "https://github.com",
+            "https://github.com/login/oauth/access_token",
+            "https://api.github.com/user",
+        ),
+        (
+            "https://git.example.com",
+            "https://git.example.com/login/oauth/access_token",
+            "https://git.example.com/api/v3/user",
+        ),
+    ],
+)
+def test_where_github_has_what_is_known(issuer: str, token: str, user: str) -> None:
+    found = known_metadata(Provider("g", "G", issuer, "gateway", protocol="github"))
+    assert found is not None
+    assert (found.token_endpoint, found.userinfo_endpoint) == (token, user)
+
+
+def test_what_the_operator_names_is_known_and_nothing_else_without_asking() -> None:
+    provider = Provider(
+        "o", "O", ISSUER, "gateway", protocol="oauth2", authorization_endpoint=f"{ISSUER}/a",
+        token_endpoint=f"{ISSUER}/t", userinfo_endpoint=f"{ISSUER}/u",
+    )  # fmt: skip
+    found = known_metadata(provider)
+    assert found == Metadata(ISSUER, f"{ISSUER}/a", f"{ISSUER}/t", "", f"{ISSUER}/u")
+    assert known_metadata(Provider("o", "O", ISSUER, "gateway")) is None

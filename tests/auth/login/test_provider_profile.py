@@ -10,6 +10,7 @@ from auth.login.provider_profile import (
     UnfitProfile,
     default_claims,
     merged_claims,
+    profile_of,
     record_of,
     refreshed_claims,
 )
@@ -73,7 +74,7 @@ def test_claims_of_the_protocol_are_not_kept() -> None:
         (of(), {"email": "a@b.c", "email_verified": False}, "email", ""),
         (of(), {"email": "a@b.c"}, "email", ""),
         (of("https://accounts.google.com"), {"hd": "acme.com"}, "tenant", "acme.com"),
-        (of("https://login.microsoftonline.com/t/v2.0"), {"tid": "t"}, "tenant", "t"),
+        (of("https://login.microsoftonline.com/t/v2.0"), {"tid": "t", "oid": "o"}, "tenant", "t"),
         (of("https://k.example/realms/r"), {"realm_access": {"roles": ["a"]}}, "roles", ("a",)),
         (of("https://gitlab.com"), {"groups_direct": ["g"]}, "groups", ("g",)),
     ],
@@ -158,3 +159,23 @@ def test_a_new_id_token_takes_the_place_of_the_old_claims_but_not_of_the_sign_in
 def test_without_a_new_id_token_userinfo_is_added_to_what_is_known() -> None:
     claims = refreshed_claims(BEFORE, {}, {"name": "A", "acr": "x"})
     assert claims == BEFORE | {"name": "A"}
+
+
+@pytest.mark.parametrize(
+    ("issuer", "defaults"),
+    [
+        ("https://login.microsoftonline.com/t/v2.0", {"subject": "oid", "tenant": "tid"}),
+        ("https://example.okta.com/oauth2/default", {}),
+        ("https://id.example.com/application/o/app/", {}),
+    ],
+)
+def test_known_providers_call_some_things_otherwise(issuer: str, defaults: dict[str, str]) -> None:
+    assert default_claims(issuer) == defaults
+
+
+def test_a_path_to_the_subject_of_a_plain_oauth_provider_is_followed() -> None:
+    provider = Provider("p", "P", ISSUER, "g", protocol="oauth2", claims={"subject": "user.no"})
+    claims = profile_of(provider, {"user": {"no": 7}, "id": 1, "acr": "x"}, None)
+    assert claims == {"user": {"no": 7}, "id": 1, "iss": ISSUER, "sub": "7"}
+    record = record_of({"exp": 1, **claims}, provider, created_at=1.0, expires_at=9.0)
+    assert record.subject == "7"

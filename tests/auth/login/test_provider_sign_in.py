@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import time
 from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords, ProviderSession
+from auth.login.messages import LoginAnswer
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
 from auth.login.throttle import Bucket, StoreThrottle
@@ -18,6 +21,7 @@ from auth.session import digest
 from config.model import Login, Provider, SessionSettings
 from tests.auth.login.conftest import (
     SECRET,
+    Browser,
     Site,
     begin_at,
     configured,
@@ -27,6 +31,7 @@ from tests.auth.login.conftest import (
 )
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
+from tests.providers.github import GitHub, github
 from tests.providers.lying import CODE, REMOVED, STRANGER, LyingProvider
 
 CALLBACK = "/.doorward/callback"
@@ -491,3 +496,140 @@ async def test_a_session_is_noted_under_the_providers_names_for_it(
     records = ProviderRecords(corp_site.store.commands)
     name = ProviderSession(lying.issuer, "ada", "session-1").own_name
     assert await records.mark_ended(name, 0.0) == {digest(browser.session)}
+
+
+# By GitHub, and others without OpenID Connect ---------------------------------------------------
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[GitHub]:
+    async with github() as double:
+        yield double
+
+
+async def at_github(site: Site, hub: GitHub, **query: str) -> tuple[Browser, LoginAnswer]:
+    browser = site.browser()
+    begun = await browser.get("/.doorward/login", {"provider": "github"} | query)
+    answered = hub.authorize(field(begun, "location"))
+    return browser, await browser.get(f"{CALLBACK}/github", answered)
+
+
+async def test_github_has_numbers_for_people_and_a_place_of_its_own_for_addresses(
+    corp_site: Site, hub: GitHub, lying: LyingProvider
+) -> None:
+    restart(corp_site, lying.configured(), hub.configured())
+    browser, answer = await at_github(corp_site, hub, return_to="/notes")
+    assert (answer.status, field(answer, "location")) == (303, "/notes")
+    record = await corp_site.store.find(digest(browser.session))
+    assert not isinstance(record, str)
+    assert (record.subject, record.name) == ("github:583231", "The Octocat")
+    assert record.email == "octocat@example.com"
+    assert record.refresh_at == 0
+    (form,) = hub.forms
+    assert form["redirect_uri"] == f"https://app.example.com{CALLBACK}/github"
+    assert form["code_verifier"]
+
+
+@pytest.mark.parametrize(
+    "emails",
+    [404, [], [{"email": "a@example.com", "primary": True, "verified": False}], [{"email": 7}]],
+    ids=str,
+)
+async def test_an_address_that_github_has_not_verified_is_nobodys(
+    corp_site: Site, hub: GitHub, emails: Any
+) -> None:
+    hub.emails = emails
+    restart(corp_site, hub.configured())
+    browser, _ = await at_github(corp_site, hub)
+    record = await corp_site.store.find(digest(browser.session))
+    assert not isinstance(record, str)
+    assert (record.subject, record.email) == ("github:583231", "")
+
+
+async def test_a_refusal_with_status_200_is_one(corp_site: Site, hub: GitHub) -> None:
+    hub.error = "bad_verification_code"
+    restart(corp_site, hub.configured())
+    browser, answer = await at_github(corp_site, hub)
+    assert (answer.error, browser.session) == ("provider_failed", "")
+
+
+@pytest.mark.parametrize("number", [None, True, 1.5, "", {"id": 1}], ids=str)
+async def test_whoever_has_no_number_or_name_is_nobody(
+    corp_site: Site, hub: GitHub, number: object
+) -> None:
+    hub.user["id"] = number
+    restart(corp_site, hub.configured())
+    browser, answer = await at_github(corp_site, hub)
+    assert (answer.error, browser.session) == ("provider_failed", "")
+
+
+async def test_nothing_that_it_says_of_the_sign_in_itself_is_believed(
+    corp_site: Site, hub: GitHub
+) -> None:
+    hub.user |= {"acr": "mfa", "amr": ["mfa"], "sid": "s", "iss": "https://evil.example"}
+    restart(corp_site, hub.configured())
+    browser, _ = await at_github(corp_site, hub)
+    record = await corp_site.store.find(digest(browser.session))
+    assert not isinstance(record, str)
+    assert (record.acr, record.amr, record.claims["iss"]) == ("", (), hub.issuer)
+    assert "sid" not in record.claims
+
+
+async def test_it_cannot_say_how_strongly_somebody_signed_in(corp_site: Site, hub: GitHub) -> None:
+    restart(corp_site, hub.configured())
+    browser, answer = await at_github(corp_site, hub, acr_values="mfa")
+    assert (answer.error, browser.session) == ("provider_too_weak", "")
+
+
+async def test_a_code_of_another_provider_is_not_given_to_one_without_openid_connect(
+    corp_site: Site, hub: GitHub, lying: LyingProvider
+) -> None:
+    """Mix-up (RFC 9700 section 4.4): no `iss` says whose it is, so the address does."""
+    restart(corp_site, lying.configured(), hub.configured())
+    browser = corp_site.browser()
+    begun = await browser.get("/.doorward/login", {"provider": "github"})
+    state = hub.authorize(field(begun, "location"))["state"]
+    stolen = {"code": "of another provider", "state": state}
+    for path in (CALLBACK, f"{CALLBACK}/corp"):
+        answer = await browser.get(path, stolen)
+        assert answer.status != 303
+    assert (hub.forms, browser.session) == ([], "")
+
+
+# By what the route asks for -----------------------------------------------------------------------
+
+
+async def test_what_a_route_asks_for_goes_along_and_is_demanded(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    asked = {"acr_values": "phr mfa", "max_age": "60", "prompt": "login", "login_hint": "a@b.c"}
+    lying.claims = {"acr": "mfa", "auth_time": int(time.time())}
+    await sign_in_at(lying, browser := corp_site.browser(), **asked)
+    assert {name: lying.asked[name] for name in asked} == asked
+    assert browser.session
+
+    for weak in ({"acr": "pwd"}, {"auth_time": int(time.time()) - 600}, {"auth_time": REMOVED}):
+        lying.claims = {"acr": "mfa", "auth_time": int(time.time())} | weak
+        answer = await sign_in_at(lying, other := corp_site.browser(), **asked)
+        assert (answer.error, other.session) == ("provider_too_weak", ""), weak
+
+
+async def test_a_second_factor_that_is_only_in_amr_is_one(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    lying.claims = {"amr": ["pwd", "mfa"]}
+    await sign_in_at(lying, browser := corp_site.browser(), acr_values="mfa")
+    assert browser.session
+
+
+async def test_a_query_asks_for_more_and_never_for_less(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    restart(corp_site, lying.configured(acr_values=("strong",), max_age=60.0))
+    lying.claims = {"acr": "weak", "auth_time": int(time.time()) - 600}
+    answer = await sign_in_at(
+        lying, browser := corp_site.browser(), acr_values="weak", max_age="86400", prompt="none"
+    )
+    assert (answer.error, browser.session) == ("provider_too_weak", "")
+    assert lying.asked["max_age"] == "60"
+    assert "prompt" not in lying.asked

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from argon2 import PasswordHasher
 from auth.identity import Authenticated, Identity
 from auth.io.session_store import RedisSessionStore
 from auth.login.accounts import Account, Accounts
+from auth.login.messages import LoginAnswer
 from auth.login.service import LoginService
 from auth.login.throttle import Bucket, StoreThrottle
 from auth.ports import AuthUnavailable
@@ -26,9 +28,11 @@ from tests.auth.login.conftest import (
     configured,
     cookies_of,
     field,
+    sign_in_at,
 )
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
+from tests.providers.lying import LyingProvider
 
 LOGIN = "/.doorward/login"
 WRONG = {"username": "ada", "password": "not this one"}
@@ -384,3 +388,81 @@ async def test_more_sign_ins_than_fit_get_503_and_cost_no_attempt(
         if (value := valkey.client.hget(key, "tokens"))
     ]
     assert tokens == [pytest.approx(100.0, abs=0.1)]
+
+
+# Which provider ----------------------------------------------------------------------------------
+
+
+def providers_of(answer: LoginAnswer) -> list[str]:
+    page = PageReader(answer.body)
+    return [
+        link.attributes["href"] for link in page.all("a") if "provider=" in link.attributes["href"]
+    ]
+
+
+@pytest.fixture
+def many(corp_site: Site, lying: LyingProvider) -> Site:
+    """Providers `corp`, `acme` and `code` beside the accounts."""
+    providers = (
+        lying.configured(),
+        lying.configured(id="acme", namespace="acme", domains=("acme.example", "acme.test")),
+        lying.configured(id="code", namespace="code"),
+    )
+    corp_site.service = corp_site.service.reconfigured(configured(login=Login(providers=providers)))
+    return corp_site
+
+
+async def test_a_route_that_names_a_provider_goes_straight_there(
+    many: Site, lying: LyingProvider
+) -> None:
+    answer = await many.browser().get("/.doorward/login", {"provider": "acme", "return_to": "/a"})
+    assert field(answer, "location").startswith(f"{lying.issuer}/authorize?")
+
+
+async def test_a_route_that_names_several_shows_only_these(many: Site) -> None:
+    asked = {"provider": "code,acme,nobody", "acr_values": "mfa", "return_to": "/a"}
+    links = providers_of(await many.browser().get("/.doorward/login", asked))
+    assert links == [
+        "/.doorward/login?provider=acme&return_to=%2Fa&acr_values=mfa",
+        "/.doorward/login?provider=code&return_to=%2Fa&acr_values=mfa",
+    ]
+
+
+async def test_whoever_is_asked_for_more_is_asked_where_they_signed_in(
+    many: Site, lying: LyingProvider
+) -> None:
+    await sign_in_at(lying, browser := many.browser())
+    answer = await browser.get("/.doorward/login", {"max_age": "60"})
+    assert field(answer, "location").startswith(f"{lying.issuer}/authorize?")
+    assert (await browser.get("/.doorward/login")).status == 200
+
+
+@pytest.mark.parametrize("address", ["ada@acme.example", " Ada@ACME.test ", "a@b@acme.test"])
+async def test_an_address_leads_to_the_provider_of_its_domain(
+    many: Site, lying: LyingProvider, address: str
+) -> None:
+    browser = many.browser()
+    form = {"email": address, "return_to": "/notes"}
+    answer = await browser.post("/.doorward/login", form)
+    (refresh,) = PageReader(answer.body).all("meta", **{"http-equiv": "refresh"})
+    onward = refresh.attributes["content"].removeprefix("0; url=")
+    asked = dict(parse_qsl(urlsplit(onward).query))
+    assert asked == {"provider": "acme", "return_to": "/notes", "login_hint": address.strip()}
+    to = await browser.get("/.doorward/login", asked)
+    assert dict(parse_qsl(urlsplit(field(to, "location")).query))["login_hint"] == address.strip()
+
+
+@pytest.mark.parametrize("address", ["ada@elsewhere.example", "acme.example.evil.test", "", "@"])
+async def test_an_address_of_no_known_domain_leads_nowhere(many: Site, address: str) -> None:
+    answer = await many.browser().post("/.doorward/login", {"email": address})
+    assert (answer.status, answer.error) == (400, "domain_unknown")
+
+
+async def test_only_where_a_provider_has_domains_an_address_is_asked_for(
+    many: Site, corp_site: Site
+) -> None:
+    shown = PageReader((await many.browser().get("/.doorward/login")).body)
+    assert [*shown.all("input", name="email")]
+    corp_site.service = corp_site.service.reconfigured(configured())
+    shown = PageReader((await corp_site.browser().get("/.doorward/login")).body)
+    assert not [*shown.all("input", name="email")]
