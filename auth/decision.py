@@ -38,6 +38,7 @@ class Reason(StrEnum):
     TOKEN_AUDIENCE = "token_audience"  # noqa: S105 - the same
     TOKEN_CLAIMS = "token_claims"  # noqa: S105 - the same
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - the same
+    ACCESS_TOKEN_GONE = "access_token_gone"  # noqa: S105 - the same
     CREDENTIALS_CONFLICT = "credentials_conflict"
     ROLE_MISSING = "role_missing"
     GROUP_MISSING = "group_missing"
@@ -55,6 +56,7 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad_request"
     STORE_UNAVAILABLE = "store_unavailable"
     KEYS_UNAVAILABLE = "keys_unavailable"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_PROTOCOL = "upstream_protocol"

@@ -33,6 +33,10 @@ class TooManySessions(Exception):
     """The subject has as many sessions as may be, and none of them gives way to a new one."""
 
 
+class AccessTokenGone(Exception):
+    """The provider's access token of a session is over, and there will be no other one."""
+
+
 class Ended(msgspec.Struct, frozen=True):
     """How an ending went. When it is returned, the ending is in force on every gateway."""
 

@@ -319,6 +319,7 @@ def build_route(given: PlacedMapping, place: tuple[int, int], document: Document
         add_prefix=rewrite.get("add_prefix", ""),
         providers=tuple(given.get("providers", ())),
         prompt=given.get("prompt", ""),
+        access_token=given.get("access_token", ""),
         unauthenticated=str(given.get("unauthenticated", "auto")),  # type: ignore[arg-type]
         serve_cached=0.0 if outage == "deny" else quantities.duration(outage["serve_cached"]),
         allow_encoded_slash=quantities.flag(given.get("allow_encoded_slash", False)),

@@ -350,6 +350,11 @@ def _check_rewrite(route: PlacedMapping, report: Report) -> None:
 
 def _check_access(route: PlacedMapping, report: Report) -> None:
     access = route.get("access")
+    if access == "public" and route.get("access_token"):
+        report(
+            route.places["access_token"],
+            "access_token: nobody is looked up on a public route, so there is none to send",
+        )
     if isinstance(access, PlacedMapping) and not any(access.values()):
         # An emptied list must not quietly become "everybody who is signed in".
         report(

@@ -338,6 +338,8 @@ class Route(msgspec.Struct, frozen=True):
     unauthenticated: Literal["auto", "redirect", "401"] = "auto"
     providers: tuple[str, ...] = ()
     """Ids of those to sign in at for it; empty: any."""
+    access_token: str = ""
+    """The field that carries the provider's access token upstream; empty: none does."""
     prompt: str = ""
     serve_cached: float = 0.0
     """How long a session known good is admitted after the store was lost; 0: not at all."""

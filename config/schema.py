@@ -609,6 +609,11 @@ _ROUTE = _mapping(
         "of who is let in.",
         default=[],
     ),
+    access_token=_one_of(
+        "The field in which the upstream gets the access token that the provider gave for the "
+        "session (in `Authorization` as `Bearer`). Left out: it gets none.",
+        *("Authorization", "X-Access-Token", "X-Forwarded-Access-Token"),
+    ),
     prompt=_one_of(
         "What the provider asks for when people sign in for this route, even if it knows them.",
         *("login", "consent", "select_account"),

@@ -272,5 +272,10 @@ def _upstream_lines(
         request_id="(new for each request)",
         traceparent="(new for each request)",
         base_path=matched.route.upstream.endpoints[0].base_path,
+        access_token=(
+            "(the provider's)"
+            if matched.route.route.access_token and permit.identity and not permit.identity.issuer
+            else ""
+        ),
     )
     return sent.decode("latin-1").rstrip("\r\n").split("\r\n")

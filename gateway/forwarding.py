@@ -51,12 +51,14 @@ def plan(  # noqa: PLR0913 - the keyword-only ones are worked out once, not per 
     request_id: str,
     traceparent: str,
     base_path: str = "",
+    access_token: str = "",
 ) -> bytes:
     """Return the upstream request head, ready to be sent.
 
     *identity_block* is `identity_block(...)` of the permit's identity, worked out once per session
     and route. *request_id* and *traceparent* are ours, or the believed ones. *base_path* is that of
-    the endpoint.
+    the endpoint. *access_token*, printable ASCII, goes in the field that the route has for it; what
+    the client wrote there never does.
 
     Raises:
         BadRequest: 400 when the rewritten path is not canonical, 508 when the request loops.
@@ -66,27 +68,43 @@ def plan(  # noqa: PLR0913 - the keyword-only ones are worked out once, not per 
         raise TypeError("only an Allow lets a request through")
     if permit.identity is None and identity_block:
         raise ValueError("identity fields for an anonymous caller")
-    target = rewrite(head.target, matched.route.route, base_path=base_path)
+    route = matched.route.route
+    target = rewrite(head.target, route, base_path=base_path)
+    own_authorization = route.access_token == "Authorization"  # noqa: S105 - a field's name
     return b"".join(
         (
             f"{head.method} {target.text} HTTP/1.1\r\n".encode("ascii"),
-            _lines(head, client, rules, traceparent),
+            _lines(head, client, rules, traceparent, own_authorization=own_authorization),
             _framing(head) if head.has_body or head.upgrade or head.content_length == 0 else b"",
             f"X-Request-Id: {request_id}\r\ntraceparent: {traceparent}\r\n".encode("ascii"),
             identity_block,
+            _token_line(route.access_token, access_token) if access_token else b"",
             b"\r\n",
         )
     )
 
 
-def _lines(head: RequestHead, client: Client, rules: FieldRules, traceparent: str) -> bytes:
+def _token_line(name: str, access_token: str) -> bytes:
+    scheme = "Bearer " if name == "Authorization" else ""
+    return f"{name}: {scheme}{access_token}\r\n".encode("ascii")
+
+
+def _lines(
+    head: RequestHead,
+    client: Client,
+    rules: FieldRules,
+    traceparent: str,
+    *,
+    own_authorization: bool,
+) -> bytes:
     """Return the lines that follow from the fields and the client alone: Host to Via.
 
-    Written once for a section, unless the trace context or a Max-Forwards has a say in them.
+    Written once for a section, unless the trace context or a Max-Forwards has a say in them, or
+    *own_authorization* keeps the client's Authorization back.
     """
     section = head.section
     known = section.lines
-    if known is not None and known[0] is rules and known[1] is client:
+    if known is not None and not own_authorization and known[0] is rules and known[1] is client:
         return known[2]
     by_name = section.by_name
     parts = [f"Host: {head.authority}\r\n"]
@@ -98,7 +116,10 @@ def _lines(head: RequestHead, client: Client, rules: FieldRules, traceparent: st
         handling = rules.request
         parts += [f"{name}: {value}\r\n" for name, value in head.fields if not handling[name]]
     if not CHANGED_IN_REQUEST.isdisjoint(by_name):
-        parts += _changed_fields(head, rules, traceparent)
+        changed = _changed_fields(head, rules, traceparent)
+        if own_authorization:
+            changed = [line for line in changed if not line.startswith("Authorization:")]
+        parts += changed
     via = _via(by_name["via"]) if "via" in by_name else ""
     parts.append(
         f"X-Forwarded-For: {client.forwarded_for}\r\n"
@@ -107,7 +128,7 @@ def _lines(head: RequestHead, client: Client, rules: FieldRules, traceparent: st
         f"Via: {via}1.{head.version[1]} {PSEUDONYM}\r\n"
     )
     lines = "".join(parts).encode("latin-1")
-    if "tracestate" not in by_name and "max-forwards" not in by_name:
+    if not own_authorization and "tracestate" not in by_name and "max-forwards" not in by_name:
         section.lines = (rules, client, lines)
     return lines
 

@@ -104,6 +104,12 @@ _ERRORS: dict[str, Words] = {
         "We cannot check your sign-in right now",
         "The keys of the token's issuer cannot be had at the moment: please try again.",
     ),
+    Reason.PROVIDER_UNAVAILABLE: Words(
+        503,
+        "Service Unavailable",
+        "Your sign-in provider does not answer",
+        "This page needs something from where you signed in. Please try again in a moment.",
+    ),
     Reason.OVERLOADED: Words(
         503, "Service Unavailable", "Too busy at the moment", "Please try again in a moment."
     ),

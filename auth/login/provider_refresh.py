@@ -20,10 +20,12 @@ A refresh token may be good for one use. Over all gateways one gets the right to
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
 
 import msgspec
 
+from auth.decision import Reason
 from auth.id_token import ID_TOKEN_TYPES, RefusedToken, check_refreshed_token
 from auth.io.provider_client import (
     ProviderClient,
@@ -35,7 +37,7 @@ from auth.io.provider_client import (
 from auth.io.provider_records import Claim, ClaimedBefore, ProviderRecords
 from auth.login.provider_profile import UnfitProfile, record_of, refreshed_claims
 from auth.login.provider_tokens import KeptTokens, kept_tokens, open_tokens, seal_tokens
-from auth.ports import AuthUnavailable, SessionStore
+from auth.ports import AccessTokenGone, AuthUnavailable, SessionStore
 from auth.session import SessionRecord, digest
 from auth.tokens import UnverifiedToken, read_token
 from config.model import Configuration, Provider
@@ -52,6 +54,11 @@ _TRY_AGAIN = 30.0
 """Seconds until a provider that could not be reached is asked again."""
 _LOST_AFTER = 120.0
 """Seconds after which whoever claimed a token is gone: twice as long as a provider may take."""
+_LONGEST_WAIT = 10.0
+"""Seconds that a request waits for an access token."""
+_LOOK_AGAIN = 0.1
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What RFC 6749 appendix A.12 allows but spaces, which `Bearer` does not (RFC 6750 section 2.1)."""
 _ENDED = "provider_refused"
 
 
@@ -110,6 +117,40 @@ class ProviderRefresh:
         under_way.tasks[name] = task
         task.add_done_callback(lambda _: under_way.tasks.pop(name, None))
         return task
+
+    async def access_token(self, cookie: str) -> str:
+        """Return the provider's access token for the session of *cookie*; empty if it has none.
+
+        Waits for a refresh when it has expired, but no longer than a request can.
+
+        Raises:
+            AccessTokenGone: only a new sign-in brings another one.
+            AuthUnavailable: the store, or the provider, does not answer.
+        """
+        name, deadline = digest(cookie), self._clock() + _LONGEST_WAIT
+        while True:
+            kept = open_tokens(cookie, await self._records.read_tokens(name))
+            if kept is None:
+                return ""
+            now = self._clock()
+            if now < kept.expires_at:
+                if not _TOKEN.fullmatch(kept.access_token):  # it would not be one field
+                    raise AccessTokenGone
+                return kept.access_token
+            record = await self._store.find(name)
+            if isinstance(record, str) or record.refresh_at == 0:
+                raise AccessTokenGone
+            task = self.begin(cookie)
+            again_at = now if task else max(now, self._under_way.not_before.get(name, 0.0))
+            if max(now, again_at) >= deadline:
+                raise AuthUnavailable(
+                    "the provider does not refresh an access token",
+                    reason=Reason.PROVIDER_UNAVAILABLE,
+                )
+            if task is not None:
+                await asyncio.wait([task], timeout=deadline - now)
+            else:
+                await asyncio.sleep(_LOOK_AGAIN)
 
     async def _run(self, cookie: str, name: str) -> None:
         try:

@@ -219,6 +219,10 @@ class LoginService:
         if self._refresh is not None:
             self._refresh.begin(cookie)
 
+    async def access_token(self, cookie: str) -> str:
+        """Return the provider's access token of a session; see `ProviderRefresh.access_token`."""
+        return await self._refresh.access_token(cookie) if self._refresh else ""
+
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         """Answer *request*.
 

@@ -82,6 +82,12 @@ class LateLogin:
             self._service = await self._desk.service(self._configuration)
         return await self._service.handle(request)
 
+    async def access_token(self, cookie: str) -> str:
+        """Return the provider's access token of the session; see `Login.access_token`."""
+        if self._service is None:
+            self._service = await self._desk.service(self._configuration)
+        return await self._service.access_token(cookie)
+
     def refresh(self, cookie: str) -> None:
         """Have the session of *cookie* brought up to date, beside the request.
 

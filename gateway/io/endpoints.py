@@ -233,11 +233,15 @@ def refresh_if_due(exchange: Exchange, identity: Identity) -> None:
     """Have the session that *exchange* came with brought up to date, beside it, if that is due."""
     if not 0 < identity.refresh_at <= exchange.event.started_at:
         return
-    state = exchange.generation.state
-    name = state.snapshot.configuration.session.cookie_name
+    exchange.generation.state.login.refresh(session_cookie_of(exchange))
+
+
+def session_cookie_of(exchange: Exchange) -> str:
+    """Return the session cookie of *exchange*, whose caller has proven to have one."""
+    name = exchange.generation.snapshot.configuration.session.cookie_name
     cookie = session_cookie(exchange.head.by_name.get("cookie", ()), name)
-    if isinstance(cookie, str):
-        state.login.refresh(cookie)
+    assert isinstance(cookie, str)
+    return cookie
 
 
 # Parts of requests and answers ------------------------------------------------------------------

@@ -128,6 +128,7 @@ class Exchange:
         "_room",
         "_token",
         "_waiter",
+        "access_token",
         "admitted",
         "answered",
         "client",
@@ -172,6 +173,8 @@ class Exchange:
         self.origin: Origin | None = None
         """Who is really calling."""
         self.permit: Allow | None = None
+        self.access_token = ""
+        """Of the provider, if the route wants it."""
         self.matched: Matched | None = None
         self.pool: UpstreamPool | None = None
         self.endpoint: EndpointPool | None = None

@@ -37,6 +37,14 @@ class Login(Protocol):
         """Answer *request*; raise `AuthUnavailable` when the store cannot be asked."""
         ...
 
+    async def access_token(self, cookie: str) -> str:
+        """Return the provider's access token of the session; empty if it has none.
+
+        Raises:
+            AccessTokenGone: people must sign in again; AuthUnavailable: it cannot be had now.
+        """
+        ...
+
     def refresh(self, cookie: str) -> None:
         """Have the session of *cookie* brought up to date, beside the request. Never raises."""
         ...

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import StreamReader
 
-from auth.decision import Allow, Reason
+from auth.decision import Allow, Challenge, Reason
 from auth.identity import Caller
 from auth.login.throttle import network_of
-from auth.ports import AuthUnavailable
+from auth.ports import AccessTokenGone, AuthUnavailable
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
 from gateway.events import ExchangeFinished, Observer
@@ -36,7 +36,7 @@ from gateway.forwarded import (
 from gateway.forwarding import plan
 from gateway.head import RequestHead
 from gateway.io.answering import CONTINUE
-from gateway.io.endpoints import ENDS_SESSIONS, Endpoints, refresh_if_due
+from gateway.io.endpoints import ENDS_SESSIONS, Endpoints, refresh_if_due, session_cookie_of
 from gateway.io.exchange import REPEATABLE, Exchange
 from gateway.io.generation import Generation
 from gateway.io.ids import Ids
@@ -262,7 +262,7 @@ class Serving:
 
     def _forward_at_once(self, exchange: Exchange) -> bool:
         """Send *exchange*, which is permitted, if it has no content and a connection idles."""
-        if exchange.head.has_body or exchange.head.upgrade:
+        if exchange.head.has_body or exchange.head.upgrade or wants_access_token(exchange):
             return False
         pool = exchange.pool
         assert pool is not None
@@ -287,7 +287,24 @@ class Serving:
             )
             if not self._conclude(exchange, outcome):
                 return
-        await self._forward(exchange, content)
+        if await self._find_access_token(exchange):
+            await self._forward(exchange, content)
+
+    async def _find_access_token(self, exchange: Exchange) -> bool:
+        """Find the access token that the route wants, or have people sign in for a new one."""
+        permit, matched = exchange.permit, exchange.matched
+        if not wants_access_token(exchange):
+            return True
+        assert permit is not None
+        cookie = session_cookie_of(exchange)
+        try:
+            exchange.access_token = await exchange.generation.state.login.access_token(cookie)
+        except AccessTokenGone:
+            exchange.permit = None
+            generation = exchange.generation.snapshot.generation
+            outcome = Outcome(Challenge(Reason.ACCESS_TOKEN_GONE), generation, matched)
+            return self._conclude(exchange, outcome)
+        return True
 
     def _identify(self, exchange: Exchange) -> None:
         """Find out who speaks and give the request its id."""
@@ -403,6 +420,7 @@ class Serving:
             request_id=event.request_id,
             traceparent=continued_trace(exchange.head) or self._ids.new_trace(),
             base_path=base_path,
+            access_token=exchange.access_token,
         )
 
     # Forwarding ----------------------------------------------------------------------------------
@@ -508,6 +526,14 @@ class Serving:
                 observer(event)
             except Exception:  # noqa: BLE001 - it must not harm the request
                 _log.exception("an observer failed")
+
+
+def wants_access_token(exchange: Exchange) -> bool:
+    """Tell whether the upstream gets the access token of the session that *exchange* came with."""
+    permit, matched = exchange.permit, exchange.matched
+    if matched is None or permit is None or permit.identity is None:
+        return False
+    return bool(matched.route.route.access_token and permit.identity.session_digest)
 
 
 _OPTIONS = Answer(204, (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),))

@@ -280,3 +280,13 @@ def test_a_provider_without_openid_connect_has_an_address_of_its_own(
 def test_a_route_names_providers_that_there_are() -> None:
     text = MINIMAL.replace("    access: signed-in", "    access: signed-in\n    providers: [corp]")
     assert "there is no provider 'corp'" in problems(text)[0].message.replace('"', "'")
+
+
+def test_on_a_public_route_there_is_no_access_token() -> None:
+    text = MINIMAL.replace(
+        "    access: signed-in", "    access: public\n    access_token: Authorization"
+    )
+    assert "nobody is looked up" in problems(text)[0].message
+    assert (
+        configuration(text.replace("public", "optional")).routes[0].access_token == "Authorization"
+    )

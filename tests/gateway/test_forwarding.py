@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -533,3 +534,35 @@ def test_a_date_of_ours_is_never_remembered() -> None:
             head, rules=RULES, length=0, chunked=False, keep_alive=True, date=date
         )
         assert f"Date: {date}".encode() in sent
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("Authorization", ("Authorization", "Bearer t.o.k")),
+        ("X-Access-Token", ("X-Access-Token", "t.o.k")),
+        ("X-Forwarded-Access-Token", ("X-Forwarded-Access-Token", "t.o.k")),
+    ],
+)
+def test_the_clients_own_authorization_never_stands_in_for_the_access_token(
+    field: str, line: tuple[str, str]
+) -> None:
+    head = head_of("Authorization: Basic mine", "X-Access-Token: mine")
+    upstream_head(head)  # remembers its lines, for routes that pass the client's on
+    route_with = matched(msgspec.structs.replace(route(), access_token=field))
+    for token in ("t.o.k", ""):
+        sent = plan(
+            SIGNED_IN,
+            route_with,
+            head,
+            read_client("192.0.2.7", head, scheme="http"),
+            rules=RULES,
+            identity_block=b"",
+            request_id="id-1",
+            traceparent=TRACE,
+            access_token=token,
+        ).decode()
+        fields = [tuple(each.split(": ", 1)) for each in sent.split("\r\n")[1:-2]]
+        named = [each for each in fields if each[0].lower() == field.lower()]
+        assert named == ([line] if token else [])
+    assert ("Authorization", "Basic mine") in upstream_head(head)[1]

@@ -1,6 +1,7 @@
 """Refreshing sessions at a provider that is slow, down or lying, from several gateways."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,14 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from auth.decision import Reason
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.io.session_store import open_session_store
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtProviders, LoginService
+from auth.ports import AccessTokenGone, AuthUnavailable
 from auth.session import SessionRecord, digest
 from config.model import Login
-from tests.auth.login.conftest import SECRET, Browser, Site, configured, sign_in_at
+from tests.auth.login.conftest import SECRET, Browser, Site, begin_at, configured, sign_in_at
 from tests.conftest import Valkey
 from tests.end_to_end.running import free_port
 from tests.providers.lying import REMOVED, LyingProvider
@@ -344,3 +347,68 @@ async def test_when_the_provider_leaves_the_route_file_the_session_goes_on_witho
     await refresh(corp_site, browser.session)
     assert lying.used == []
     assert (await stored(corp_site, browser.session)).refresh_at == 0
+
+
+async def test_the_access_token_is_to_be_had_as_long_as_it_lives(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    lying.lifetime = LASTING
+    await sign_in_at(lying, browser := corp_site.browser())
+    assert await corp_site.service.access_token(browser.session) == "an-access-token-1"
+    await (ours := corp_site.browser()).sign_in()
+    assert await corp_site.service.access_token(ours.session) == ""
+
+
+async def test_whoever_needs_an_access_token_waits_for_the_refresh(
+    corp_site: Site, second: Site, lying: LyingProvider
+) -> None:
+    browser = await signed_in(corp_site, lying)
+    lying.pause.clear()
+    waiting = [
+        asyncio.create_task(site.service.access_token(browser.session))
+        for site in (corp_site, second, corp_site)
+    ]
+    await wait_until_asked(lying)
+    lying.pause.set()
+    assert await asyncio.gather(*waiting) == ["an-access-token-2"] * 3
+    assert lying.used == [FIRST]
+
+
+async def test_when_there_is_no_other_access_token_people_sign_in_again(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    browser = await signed_in(corp_site, lying)
+    lying.statuses["/token"], lying.bodies["/token"] = 500, b"{}"
+    with pytest.raises(AccessTokenGone):
+        await corp_site.service.access_token(browser.session)
+    assert await corp_site.is_alive(browser.session)
+
+
+async def test_while_the_provider_is_down_an_expired_access_token_is_an_outage(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    browser = await signed_in(corp_site, lying)
+    lying.statuses["/token"] = 503
+    with pytest.raises(AuthUnavailable) as outage:
+        await corp_site.service.access_token(browser.session)
+    assert outage.value.reason == Reason.PROVIDER_UNAVAILABLE
+
+
+async def test_an_access_token_that_is_no_field_value_goes_nowhere(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    """A provider could write fields of its own to our upstreams."""
+    lying.metadata["userinfo_endpoint"] = ""  # it would stumble over the token first
+    await begin_at(lying, browser := corp_site.browser())
+    tokens = {
+        "access_token": "a\r\nX-Auth-Roles: admin",
+        "token_type": "Bearer",
+        "id_token": lying.signed(lying.usual_claims()),
+        "expires_in": 3600,
+    }
+    lying.bodies["/token"] = json.dumps(tokens).encode()
+    answered = {"code": "the-code", "state": lying.asked["state"], "iss": lying.issuer}
+    await browser.get("/.doorward/callback", answered)
+    assert browser.session
+    with pytest.raises(AccessTokenGone):
+        await corp_site.service.access_token(browser.session)

@@ -622,14 +622,14 @@ async def test_a_second_factor_that_is_only_in_amr_is_one(
     assert browser.session
 
 
+@pytest.mark.parametrize("weak", [{"acr": "weak"}, {"auth_time": 1_000_000_000}], ids=str)
 async def test_a_query_asks_for_more_and_never_for_less(
-    corp_site: Site, lying: LyingProvider
+    corp_site: Site, lying: LyingProvider, weak: dict[str, Any]
 ) -> None:
     restart(corp_site, lying.configured(acr_values=("strong",), max_age=60.0))
-    lying.claims = {"acr": "weak", "auth_time": int(time.time()) - 600}
-    answer = await sign_in_at(
-        lying, browser := corp_site.browser(), acr_values="weak", max_age="86400", prompt="none"
-    )
+    lying.claims = {"acr": "strong", "auth_time": int(time.time())} | weak
+    asked = {"acr_values": "weak strong", "max_age": "86400", "prompt": "none"}
+    answer = await sign_in_at(lying, browser := corp_site.browser(), **asked)
     assert (answer.error, browser.session) == ("provider_too_weak", "")
     assert lying.asked["max_age"] == "60"
     assert "prompt" not in lying.asked

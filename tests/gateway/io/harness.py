@@ -138,6 +138,12 @@ class EchoLogin:
     def __init__(self) -> None:
         self.asked: list[LoginRequest] = []
         self.refreshed: list[str] = []
+        self.token_trouble: Exception | None = None
+
+    async def access_token(self, cookie: str) -> str:
+        if self.token_trouble is not None:
+            raise self.token_trouble
+        return f"token-of-{cookie}"
 
     def refresh(self, cookie: str) -> None:
         self.refreshed.append(cookie)

@@ -5,12 +5,14 @@ from time import time
 
 import pytest
 
-from auth.ports import AuthUnavailable
+from auth.decision import Reason
+from auth.ports import AccessTokenGone, AuthUnavailable
 from config.model import AccessRule
 from gateway.io.connection import ClientConnection
 from tests.gateway.io.harness import (
     ALL,
     PRIVATE,
+    SIGNED_IN,
     configuration,
     gateway,
     one_upstream,
@@ -310,3 +312,54 @@ async def test_the_use_of_a_session_that_is_due_is_told_to_the_login_service() -
                 line = b"Cookie: doorward=%b\r\n" % cookie.encode()
                 assert (await running.ask(GET % (path, line))).status == 200
             assert running.login.refreshed == [due, looked_up]
+
+
+TOKEN_ROUTES = [
+    route("one", "/one/*", access=SIGNED_IN, access_token="Authorization"),
+    route("two", "/two/*", access=SIGNED_IN, access_token="X-Access-Token"),
+    route("rest", "/*", access=SIGNED_IN),
+]
+
+
+async def test_the_access_token_goes_where_the_route_asks_for_it_and_nowhere_else() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), TOKEN_ROUTES)) as running,
+    ):
+        cookie = running.sessions.sign_in("u1")
+        own = b"Cookie: doorward=%b\r\nAuthorization: Basic x\r\nX-Access-Token: mine\r\n"
+        for path in (b"one/x", b"two/x", b"three"):
+            answer = await running.ask(GET % (path, own % cookie.encode()))
+            assert answer.status == 200
+        one, two, rest = backend.requests
+        token = f"token-of-{cookie}"
+        assert field(one, "Authorization") == f"Bearer {token}"
+        assert one.count(b"uthorization") == 1
+        assert field(two, "X-Access-Token") == token
+        assert two.lower().count(b"x-access-token") == 1
+        assert field(two, "Authorization") == "Basic x"
+        assert b"token-of" not in rest
+        assert b"mine" not in one + two + rest
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "reason"),
+    [
+        (AccessTokenGone(), 401, "access_token_gone"),
+        (AuthUnavailable("out", reason=Reason.PROVIDER_UNAVAILABLE), 503, "provider_unavailable"),
+        (AuthUnavailable("out"), 503, "store_unavailable"),
+    ],
+)
+async def test_without_the_access_token_a_request_does_not_go_on(
+    trouble: Exception, status: int, reason: str
+) -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), TOKEN_ROUTES)) as running,
+    ):
+        running.login.token_trouble = trouble
+        line = b"Cookie: doorward=%b\r\n" % running.sessions.sign_in("u1").encode()
+        assert (await running.ask(GET % (b"one/x", line))).status == status
+        assert running.events[-1].reason == reason
+        assert backend.requests == []
+        assert (await running.ask(GET % (b"three", line))).status == 200
