@@ -277,8 +277,11 @@ class SessionFlight(Flight):
         ):
             self._finish(reading.cache.absences, Entry(Reason.SESSION_ENDED, epochs=names))
             return
-        reading.endings.reappear(self._name)
         left = record.expires_at - reading.wall()
+        if left <= 0:  # while its epoch was asked for, and others joined meanwhile
+            self._finish(None, Entry(Reason.SESSION_EXPIRED))
+            return
+        reading.endings.reappear(self._name)
         idle = self._ttl / 1000 if self._ttl >= 0 else FOREVER
         if self._first:
             reading.on_first_seen(self._name, record, min(idle, left))

@@ -127,6 +127,20 @@ async def test_all_that_can_be_asked_at_once_is_and_the_subjects_epoch_after_it(
     assert bench.cache.flights == {}
 
 
+async def test_a_session_that_expires_between_the_two_reads_is_over(bench: Bench) -> None:
+    """Whoever joined meanwhile began after its end."""
+    flight = bench.session()
+    verdict = flight.wait()
+    flight.start()
+    await bench.store.commands()
+    bench.store.answer(*LIVE[0])
+    await bench.store.commands()
+    bench.reader.wall = lambda: WALL + 300
+    bench.store.answer(*LIVE[1])
+    assert told(verdict) == Reason.SESSION_EXPIRED
+    assert bench.kept() == {}
+
+
 async def test_epochs_that_are_known_under_the_lease_are_not_read_again(bench: Bench) -> None:
     bench.cache.epochs.update({ALL_SESSIONS: NO_EPOCH, OF_SUBJECT: NO_EPOCH})
     found = await bench.verdict(([record(), None], 60_000))
