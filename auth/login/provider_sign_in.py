@@ -7,6 +7,7 @@ has the rest under the request's id.
 
 import logging
 import math
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -385,11 +386,9 @@ class ProviderSignIn:
         return f"{self._prefix}{digest(state)[:12]}"
 
     def _abandoned(self, visit: Visit) -> Fields:
-        names = [
-            name
-            for name in visit.request.cookies
-            if name.startswith(self._prefix) and name != self._circles.cookie_name
-        ]
+        # Others live below the prefix too, under words: what knows a device, what counts circles.
+        own = re.compile(rf"{re.escape(self._prefix)}[0-9a-f]{{12}}")
+        names = [name for name in visit.request.cookies if own.fullmatch(name)]
         if len(names) < _MOST_UNDER_WAY:
             return ()
         return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in names)
