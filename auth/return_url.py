@@ -28,7 +28,14 @@ _DOTS = frozenset((".", ".."))
 # applications usually call theirs. Returning to a sign-out is a logout CSRF, to a sign-in a loop.
 _ENTRANCES = frozenset((".doorward", "oauth2"))
 _DOORS = frozenset("login logout logoff signin signout sign-in sign-out sign_in sign_out".split())
-_OWN_PAGES = frozenset(("/.doorward/sessions",))
+_OWN_PAGES = frozenset(
+    (
+        "/.doorward/sessions",
+        "/.doorward/account",
+        "/.doorward/account/password",
+        "/.doorward/account/authenticator",
+    )
+)
 """Pages of ours that only show something."""
 
 

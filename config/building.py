@@ -161,7 +161,13 @@ def _login(section: dict[str, Any]) -> Login:
         providers=tuple(
             _provider(each, is_only_way=is_only_way) for each in section.get("providers", ())
         ),
-        **_read(section, url=addresses.path_or_url, return_parameter=str, database=Secret),
+        **_read(
+            section,
+            url=addresses.path_or_url,
+            return_parameter=str,
+            database=Secret,
+            factor_key=Secret,
+        ),
     )
 
 

@@ -17,6 +17,8 @@ MINIMUM_TOKEN_LENGTH: Final = 16
 """Characters of an admin token on an address that others can reach."""
 _NO_SUBJECTS: Final = frozenset({"email", "name", "nickname", "preferred_username", "upn"})
 """Claims that a person may change, or that are given to somebody else one day."""
+_SHORTEST_FACTOR_KEY: Final = 32
+"""Characters: 128 bits and more, written in hex."""
 _MAXIMUM_SUGGESTIONS: Final = 20
 """Each looks at every name there is; a file with more wrong names has another trouble."""
 
@@ -139,6 +141,15 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
     reserved = f"/{paths.RESERVED_SEGMENT}"
     if url and f"{url.value}/".startswith(f"{reserved}/") and url.value != f"{reserved}/login":
         report(url.place, f"login.url: under {reserved} there is only {reserved}/login")
+    database, key = _find(root, "login", "database"), _find(root, "login", "factor_key", as_=str)
+    if database and not key:
+        report(
+            database.place,
+            "login.factor_key: gateways that share a database share a key; make one with "
+            "`openssl rand -hex 32`",
+        )
+    if key and len(key.value) < _SHORTEST_FACTOR_KEY:
+        report(key.place, f"login.factor_key: it needs {_SHORTEST_FACTOR_KEY} characters or more")
     _check_unique(_items(root, "login", "providers"), "id", "provider", report)
     several = len([*_items(root, "login", "providers")]) > 1
     for provider, place in _items(root, "login", "providers"):

@@ -177,6 +177,8 @@ class Login(msgspec.Struct, frozen=True):
     accounts: bool = True
     database: Secret | None = None
     """A PostgreSQL URL; None: the file in the data directory."""
+    factor_key: Secret | None = None
+    """Seals the secrets of authenticator apps; None: made, and kept in the data directory."""
     providers: tuple[Provider, ...] = ()
     mail: Mail | None = None
     links: Links = Links()

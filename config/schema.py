@@ -371,6 +371,14 @@ _LOGIN = _mapping(
         "gateways. Default: the file `.doorward/accounts.sqlite3`, for the gateways of one host.",
         writeOnly=True,
     ),
+    factor_key={
+        "type": "string",
+        "minLength": 1,
+        "writeOnly": True,
+        "description": "Seals the secrets of authenticator apps in the database: 32 random "
+        "characters or more, the same for all gateways of `database`, where it is required. "
+        "Default: made once, in `.doorward/factors.key`.",
+    },
     providers=_list(_PROVIDER, "OpenID providers.", default=[]),
     mail=_MAIL,
     links=_LINKS,

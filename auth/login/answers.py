@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from auth.cookies import form_cookie_name
+from auth.decision import StepUp
 from auth.login.look import Look, wordings_of
 from auth.login.messages import LoginAnswer
 from auth.login.pages import OnFault, Pages
@@ -21,6 +22,19 @@ FORGOT_PATH = "/.doorward/forgot-password"
 SET_PASSWORD_PATH = "/.doorward/set-password"  # noqa: S105 - a path
 REGISTER_PATH = "/.doorward/register"
 CONFIRM_PATH = "/.doorward/confirm-account"
+SECOND_FACTOR_PATH = "/.doorward/second-factor"
+ACCOUNT_PATH = "/.doorward/account"
+PASSWORD_PATH = f"{ACCOUNT_PATH}/password"
+AUTHENTICATOR_PATH = f"{ACCOUNT_PATH}/authenticator"
+RECOVERY_CODES_PATH = f"{ACCOUNT_PATH}/recovery-codes"
+ACCOUNT_PATHS = (
+    SECOND_FACTOR_PATH,
+    ACCOUNT_PATH,
+    PASSWORD_PATH,
+    AUTHENTICATOR_PATH,
+    RECOVERY_CODES_PATH,
+)
+"""What there is of accounts of our own, beside signing in."""
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -76,6 +90,8 @@ class Answers:
 
     def __init__(self, configuration: Configuration, *, on_fault: OnFault | None = None) -> None:
         """Take the settings, and load every page; *on_fault* as in `Pages`."""
+        self.site = urlsplit(configuration.server.public_url).netloc
+        """What authenticator apps call this site."""
         self._pages = Pages(Look.of(configuration), on_fault=on_fault)
         self.wordings = wordings_of(configuration)
         self._session = configuration.session
@@ -128,6 +144,7 @@ class Answers:
             "login_path": self._login.url,
             "logout_path": LOGOUT_PATH,
             "sessions_path": SESSIONS_PATH,
+            "account_path": ACCOUNT_PATH,
         }
         if visit.nonce_is_new:
             fields = (*fields, ("Set-Cookie", self._form_cookie(visit.nonce)))
@@ -178,11 +195,15 @@ class Answers:
         """Send the browser to *location* with GET (303, so that it drops the form it sent)."""
         return _answer(303, (("Location", location), *fields), b"")
 
-    def to_sign_in(self, *, origin: str, path: str) -> LoginAnswer:
-        """Send the browser to sign in, with the way back to *path* on *origin*."""
+    def to_sign_in(self, *, origin: str, path: str, step_up: StepUp | None = None) -> LoginAnswer:
+        """Send the browser to sign in, with the way back to *path* on *origin*.
+
+        *step_up* is what that must come to.
+        """
         joint = "&" if "?" in self._login.url else "?"
-        back = quote(f"{origin}{path}", safe="")
-        return self.redirect(f"{self._login.url}{joint}{self._login.return_parameter}={back}")
+        asked = {self._login.return_parameter: f"{origin}{path}"}
+        asked |= step_up.parameters if step_up else {}
+        return self.redirect(f"{self._login.url}{joint}{urlencode(asked)}")
 
     @property
     def challenge(self) -> tuple[str, str]:

@@ -1,7 +1,9 @@
 """The service as a worker runs it: accounts from their database, the rest from the store."""
 
 import asyncio
+import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -11,12 +13,14 @@ from auth.io.database import DatabaseUnavailable, open_database
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
+from auth.io.unfinished import UnfinishedSignIns
 from auth.login.account import Account
 from auth.login.accounts import AccountError, Accounts
+from auth.login.factors import Factors
 from auth.login.known_devices import KnownDevices
 from auth.login.links import PublishAccount
 from auth.login.provider_refresh import RefreshesUnderWay
-from auth.login.service import AtProviders, ByMail, LoginService
+from auth.login.service import AtHand, AtProviders, ByMail, LoginService
 from auth.login.throttle import StoreThrottle
 from auth.ports import AuthUnavailable, SessionStore
 from auth.revocation import EVENTS_KEY
@@ -24,6 +28,7 @@ from config.model import Configuration, Login
 
 ACCOUNTS_FILE = "accounts.sqlite3"
 _EVENT_SECONDS = 5.0
+FACTOR_KEY_FILE = "factors.key"
 SECRET_KEY = "doorward:login:secret"  # noqa: S105 - the key's name
 
 
@@ -40,8 +45,9 @@ async def open_login_service(
     """
     secret = await shared_secret(commands)
     try:
+        key = await asyncio.to_thread(factor_key, settings.login, directory)
         accounts = await asyncio.to_thread(open_accounts, settings.login, directory)
-    except AccountError as error:
+    except (AccountError, OSError) as error:
         # Asked again at the next request: a database may be there by then.
         raise AuthUnavailable(str(error)) from error
     return LoginService(
@@ -53,6 +59,7 @@ async def open_login_service(
         at_providers=AtProviders(Providers(), ProviderRecords(commands), RefreshesUnderWay()),
         by_mail=ByMail(MailQueue(commands), publisher(commands)),
         known_devices=KnownDevices(commands),
+        second_factors=AtHand(Factors(accounts.database, key), UnfinishedSignIns(commands)),
     )
 
 
@@ -97,6 +104,30 @@ def open_accounts(login: Login, directory: Path) -> Accounts:
     except AccountError:
         database.close()
         raise
+
+
+def factor_key(login: Login, directory: Path) -> str:
+    """Return the key that seals the secrets of authenticator apps.
+
+    Without `login.factor_key` it is made once, in *directory*, readable by its owner only; of
+    several processes that make it at once one wins.
+
+    Raises:
+        OSError: it can be neither read nor made.
+    """
+    if login.factor_key:
+        return login.factor_key.value
+    path = directory / FACTOR_KEY_FILE
+    if not path.exists():
+        made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(made, path)  # whole, or not at all
+        made.unlink()
+    return path.read_text().strip()
 
 
 async def shared_secret(commands: Redis) -> bytes:

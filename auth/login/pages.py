@@ -30,6 +30,7 @@ from config.problem import Problem
 
 NAMES = (
     "login", "logout", "signed_out", "sessions", "error", "onward",
+    "second_factor", "account", "password", "authenticator", "recovery_codes",
     "forgot_password", "set_password", "register", "done",
 )  # fmt: skip
 """The pages there are."""

@@ -36,5 +36,46 @@ CREATE TABLE one_time_tokens (
 """
 _TOKENS_OF_A_SUBJECT = "CREATE INDEX one_time_tokens_subject ON one_time_tokens (subject)"
 
-VERSIONS: Final = ((_ACCOUNTS,), (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT))
+_TOTP_SECRETS = """
+CREATE TABLE totp_secrets (
+    subject TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL,
+    last_step INTEGER NOT NULL,
+    created_at REAL NOT NULL
+) STRICT
+"""
+_RECOVERY_CODES = """
+CREATE TABLE recovery_codes (
+    digest TEXT PRIMARY KEY,
+    subject TEXT NOT NULL
+) STRICT
+"""
+_PASSKEYS = """
+CREATE TABLE passkeys (
+    id TEXT PRIMARY KEY,
+    subject TEXT NOT NULL,
+    public_key BLOB NOT NULL,
+    sign_count INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    used_at REAL NOT NULL
+) STRICT
+"""
+_REQUIRED_FACTORS = """
+CREATE TABLE required_factors (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT
+"""
+_FACTORS = (
+    _TOTP_SECRETS,
+    _RECOVERY_CODES,
+    "CREATE INDEX recovery_codes_subject ON recovery_codes (subject)",
+    _PASSKEYS,
+    "CREATE INDEX passkeys_subject ON passkeys (subject)",
+    _REQUIRED_FACTORS,
+)
+
+VERSIONS: Final = ((_ACCOUNTS,), (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT), _FACTORS)
 """What leads from nothing to version 1, from there to version 2, and so on."""

@@ -10,29 +10,39 @@ import msgspec
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
+from auth.io.unfinished import UnfinishedSignIns
 from auth.login.accounts import Accounts
 from auth.login.answers import (
+    ACCOUNT_PATH,
+    AUTHENTICATOR_PATH,
     CONFIRM_PATH,
     FORGOT_PATH,
     LOGIN_PATH,
     LOGOUT_PATH,
+    PASSWORD_PATH,
+    RECOVERY_CODES_PATH,
     REGISTER_PATH,
+    SECOND_FACTOR_PATH,
     SESSIONS_PATH,
     SET_PASSWORD_PATH,
     Answers,
     Problem,
 )
 from auth.login.back_channel import BackChannel
+from auth.login.beginning import Beginnings
+from auth.login.factors import Factors
 from auth.login.front_channel import FrontChannel
 from auth.login.known_devices import KnownDevices
 from auth.login.links import Links, PublishAccount
 from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.own_account import OwnAccount
 from auth.login.own_sessions import OwnSessions
 from auth.login.provenance import FormTokens
 from auth.login.provider import callback_path
 from auth.login.provider_refresh import ProviderRefresh, RefreshesUnderWay
 from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.provider_sign_out import ProviderSignOut
+from auth.login.second_factor import SecondFactor
 from auth.login.sign_in import SignIn
 from auth.login.sign_out import FindOnward, SignOut
 from auth.login.throttle import Throttle
@@ -76,6 +86,13 @@ class ByMail(NamedTuple):
     publish: PublishAccount
 
 
+class AtHand(NamedTuple):
+    """What second factors need besides their settings."""
+
+    factors: Factors
+    unfinished: UnfinishedSignIns
+
+
 class LoginService:
     """Answers what is asked under the service's paths, for one configuration.
 
@@ -94,6 +111,7 @@ class LoginService:
         at_providers: AtProviders | None = None,
         by_mail: ByMail | None = None,
         known_devices: KnownDevices | None = None,
+        second_factors: AtHand | None = None,
     ) -> None:
         """Put the service together.
 
@@ -101,23 +119,26 @@ class LoginService:
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
         failed attempts are not limited; without *at_providers* nobody signs in at a provider;
         without *by_mail* nobody sets a password by a link; without *known_devices* no device
-        is new.
+        is new; without *second_factors* nobody is asked for one.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
         self._known_devices, self._settings = known_devices, settings.session
+        self._second_factors = second_factors
         self._answers = answers = Answers(settings, on_fault=_note_fault)
         self._at_providers, self._by_mail = at_providers, by_mail
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
+        beginnings = Beginnings(settings, answers, store=store, accounts=accounts, clock=clock)
         sign_in = SignIn(
             settings,
             answers,
-            store=store,
             accounts=accounts,
+            beginnings=beginnings,
+            second_factor=self._open_factors(settings, beginnings),
             throttle=throttle,
             clock=clock,
             at_providers=provider_sign_in,
@@ -193,6 +214,37 @@ class LoginService:
         sign_out = ProviderSignOut(settings, providers=clients, records=records)
         return sign_in, sign_out.find_onward
 
+    def _open_factors(self, settings: Configuration, beginnings: Beginnings) -> SecondFactor | None:
+        if self._second_factors is None or not self._answers.takes_passwords:
+            return None
+        factors, unfinished = self._second_factors
+        second_factor = SecondFactor(
+            settings,
+            self._answers,
+            accounts=self.accounts,
+            factors=factors,
+            unfinished=unfinished,
+            beginnings=beginnings,
+            throttle=self._throttle,
+        )
+        own = OwnAccount(
+            self._answers,
+            store=self._store,
+            accounts=self.accounts,
+            factors=factors,
+            beginnings=beginnings,
+            throttle=self._throttle,
+            clock=self._clock,
+        )
+        self._handlers |= {
+            SECOND_FACTOR_PATH: _page(second_factor.show, second_factor.submit),
+            ACCOUNT_PATH: {"GET": own.show, "HEAD": own.show},
+            PASSWORD_PATH: _page(own.show_password, own.change_password),
+            AUTHENTICATOR_PATH: _page(own.show_authenticator, own.change_authenticator),
+            RECOVERY_CODES_PATH: {"POST": own.renew_recovery_codes},
+        }
+        return second_factor
+
     def reconfigured(self, settings: Configuration) -> "LoginService":
         """Return the service for other *settings*, with the same accounts, store and secret."""
         return LoginService(
@@ -205,6 +257,7 @@ class LoginService:
             at_providers=self._at_providers,
             by_mail=self._by_mail,
             known_devices=self._known_devices,
+            second_factors=self._second_factors,
         )
 
     async def close(self) -> None:

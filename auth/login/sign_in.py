@@ -1,5 +1,6 @@
 """Signing in: the page with the ways to do it, and the form it sends."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,29 +8,28 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from auth.cookies import set_cookie
 from auth.decision import step_up_in
+from auth.io.database import DatabaseUnavailable
 from auth.login.account import MAX_LOGIN, Account
 from auth.login.accounts import Accounts, SignInQueueFull
 from auth.login.answers import (
+    AUTHENTICATOR_PATH,
     FORGOT_PATH,
     LOGIN_PATH,
     REGISTER_PATH,
     Answers,
-    Fields,
     Problem,
     patience,
 )
+from auth.login.beginning import OURS, Beginnings
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
-from auth.login.provenance import Provenance
 from auth.login.provider_sign_in import ProviderSignIn
-from auth.login.sign_out import live_session
+from auth.login.second_factor import SecondFactor
 from auth.login.throttle import Throttle
 from auth.login.visit import Visit
-from auth.ports import SessionStore
+from auth.ports import AuthUnavailable
 from auth.return_url import safe_return_url
-from auth.session import SessionRecord, digest
 from auth.wording import phrase
 from config.model import Configuration, Provider
 
@@ -60,6 +60,13 @@ _NO_DOMAIN = Problem(
     "Nobody signs in here with an address of that domain.",
     "Check it, or choose another way.",
 )
+_CANNOT = Problem(
+    403,
+    "cannot_step_up",
+    "Your account cannot prove enough",
+    "The page that you want to see asks for a way to sign in that there is none of for your "
+    "account. Ask whoever looks after it.",
+)
 _BUSY = Problem(
     503, "overloaded", "Too many people are signing in right now.", "Please try again in a moment."
 )
@@ -73,20 +80,22 @@ class SignIn:
         configuration: Configuration,
         answers: Answers,
         *,
-        store: SessionStore,
         accounts: Accounts,
         throttle: Throttle | None,
         clock: Callable[[], float],
+        beginnings: Beginnings,
+        second_factor: SecondFactor | None = None,
         at_providers: ProviderSignIn | None = None,
     ) -> None:
         """Take what a sign-in needs; without *throttle* attempts are not counted."""
         self._settings = configuration.session
         self._login = configuration.login
         self._circles = Circles(self._settings, public_url=configuration.server.public_url)
+        self._beginnings = beginnings
+        self._second_factor = second_factor
         self._at_providers = at_providers
         self._return_parameter = configuration.login.return_parameter
         self._answers = answers
-        self._store = store
         self._accounts = accounts
         self._throttle = throttle
         self._clock = clock
@@ -105,6 +114,9 @@ class SignIn:
             return self._answers.error_page(visit, circle, fields=fields, again=again)
         wanted = visit.request.query.get(self._return_parameter) or "/"
         return_to = safe_return_url(wanted, origins=visit.return_origins)
+        stronger = await self._step_up(visit, return_to)
+        if stronger is not None:
+            return stronger
         provider = self._chosen(visit)
         if provider is None or self._at_providers is None or visit.request.method != "GET":
             return self._form(visit, return_to, fields=fields)
@@ -187,47 +199,46 @@ class SignIn:
         wait = await self._throttle.take_session(account.subject) if self._throttle else 0.0
         if wait > 0:
             return self._refuse(visit, patience(wait), retry_after=math.ceil(wait))
-        return await self._begin(visit, account)
+        return await self._go_on(visit, account)
 
-    async def _begin(self, visit: Visit, account: Account) -> LoginAnswer:
-        """Begin a session for *account*, in place of the one that was presented."""
-        # Session fixation (ASVS 7.2.4): a session from before the sign-in, the person's own or one
-        # that somebody slipped them, is over. First, so that a failure leaves no session unknown.
-        if await live_session(self._store, visit):
-            await self._store.end(visit.session_digest, reason="signed_in_again")
-        now = round(self._clock(), 3)
-        record = SessionRecord(
-            v=1,
-            subject=account.subject,
-            created_at=now,
-            expires_at=now + self._settings.absolute_timeout,
-            name=account.name,
-            tenant=account.tenant,
-            roles=account.roles,
-            groups=account.groups,
-            email=account.email,
-            auth_time=now,
-            amr=("pwd",),
-        )
-        cookie = await self._store.create(visit.stamped(record))
-        if not await self._accounts.is_current(account):
-            # Disabled, or given another password, while we were at it. Whoever did that ended the
-            # account's sessions, perhaps before this one was there.
-            await self._store.end(digest(cookie), reason="account_changed")
+    async def _go_on(self, visit: Visit, account: Account) -> LoginAnswer:
+        """Begin a session for *account*, or ask for the second factor that it has or must have."""
+        amr, return_to = ("pwd",), visit.return_to
+        if self._second_factor is not None:
+            own = await self._second_factor.of(account)
+            if own.are_there or own.required:
+                now = round(self._clock(), 3)
+                return await self._second_factor.ask(visit, account, amr, return_to, now)
+        begun = await self._beginnings.begin(visit, account, amr)
+        if begun is None:
             return self._refuse(visit, _WRONG)
-        max_age = int(self._settings.absolute_timeout)
-        fields: Fields = (("Set-Cookie", set_cookie(self._settings, cookie, max_age)),)
-        if visit.provenance is Provenance.OWN:  # programs go in no circles
-            fields = (*fields, self._circles.note_sign_in(visit, now))
-        if visit.prefers(unless_told="page") == "page":
-            return self._answers.redirect(visit.return_to, fields=fields)
-        told = {
-            "subject": record.subject,
-            "name": record.name,
-            "expires_at": record.expires_at,
-            "return_to": visit.return_to,
-        }
-        return self._answers.json(told, fields=fields)
+        record, fields = begun
+        return self._beginnings.arrive(visit, record, return_to, fields)
+
+    async def _step_up(self, visit: Visit, return_to: str) -> LoginAnswer | None:
+        """Return the way to a stronger session than the one at hand; None: sign in anew."""
+        identity, asked = visit.identity, visit.step_up
+        if identity is None or asked is None or not identity.session_digest:
+            return None
+        strong = asked.is_strong_enough(identity.acr, identity.amr)
+        if strong or asked.is_too_old(self._clock() - identity.auth_time):
+            return None
+        account = await self._account_of(identity.subject)
+        if self._second_factor is None or account is None or account.disabled:
+            return None
+        if OURS.isdisjoint(asked.acr_values):
+            return self._answers.error_page(visit, _CANNOT)
+        own = await self._second_factor.of(account)
+        if own.are_there:
+            return await self._second_factor.step_up(visit, account, return_to)
+        query = urlencode({"return_to": return_to})
+        return self._answers.redirect(f"{AUTHENTICATOR_PATH}?{query}")
+
+    async def _account_of(self, subject: str) -> Account | None:
+        try:
+            return await asyncio.to_thread(self._accounts.find_subject, subject)
+        except DatabaseUnavailable as error:
+            raise AuthUnavailable("the accounts cannot be asked") from error
 
     async def _forgive(self, login: str, address: str) -> None:
         if self._throttle:
@@ -269,6 +280,7 @@ class SignIn:
         values: dict[str, object] = {
             "action": LOGIN_PATH,
             "return_to": return_to,
+            "once_more": visit.identity is not None and visit.step_up is not None,
             "username": username,
             "username_limit": MAX_LOGIN,
             "faults": faults,

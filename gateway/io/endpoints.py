@@ -18,7 +18,13 @@ from auth.authentication import find_credentials
 from auth.cookies import session_cookie
 from auth.decision import Allow, Challenge, Deny, Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
-from auth.login.answers import CONFIRM_PATH, FORGOT_PATH, REGISTER_PATH, SET_PASSWORD_PATH
+from auth.login.answers import (
+    ACCOUNT_PATHS,
+    CONFIRM_PATH,
+    FORGOT_PATH,
+    REGISTER_PATH,
+    SET_PASSWORD_PATH,
+)
 from auth.login.messages import LoginRequest
 from auth.login.provider import CALLBACK_PATH
 from auth.login.service import BACK_CHANNEL_PATH, FRONT_CHANNEL_PATH
@@ -70,6 +76,7 @@ class Endpoints:
             **dict.fromkeys(
                 (FORGOT_PATH, SET_PASSWORD_PATH, REGISTER_PATH, CONFIRM_PATH), self._login
             ),
+            **dict.fromkeys(ACCOUNT_PATHS, self._login),
             CALLBACK_PATH: self._login,
             BACK_CHANNEL_PATH: self._login,
             FRONT_CHANNEL_PATH: self._login,

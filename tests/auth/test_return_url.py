@@ -34,6 +34,8 @@ def test_an_open_redirect_goes_home(vector: dict[str, Any]) -> None:
         ("https://app.example.com?a", "https://app.example.com/?a"),
         ("https://app.example.com#a", "https://app.example.com/#a"),
         ("/.doorward/sessions", "/.doorward/sessions"),
+        ("/.doorward/account", "/.doorward/account"),
+        ("/.doorward/account/authenticator", "/.doorward/account/authenticator"),
         ("/" + "a" * (MAX_LENGTH - 1), "/" + "a" * (MAX_LENGTH - 1)),
         ("/loginpage", "/loginpage"),
         ("/a/login/b", "/a/login/b"),

@@ -354,8 +354,10 @@ def test_a_route_test_is_read_in_full() -> None:
 
 def test_accounts_are_in_the_file_unless_a_database_is_named() -> None:
     assert configuration(MINIMAL).login.database is None
-    read = configuration(MINIMAL + "login: {database: 'postgresql://db/people'}\n").login
+    text = f"login: {{database: 'postgresql://db/people', factor_key: {'k' * 32}}}\n"
+    read = configuration(MINIMAL + text).login
     assert read.database == Secret("postgresql://db/people")
+    assert read.factor_key == Secret("k" * 32)
 
 
 def test_the_pages_are_read_with_the_places_of_what_is_looked_at_later() -> None:

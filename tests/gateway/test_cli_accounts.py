@@ -242,7 +242,7 @@ def test_nothing_is_done_while_the_route_file_has_problems(
 def test_accounts_may_be_in_postgresql(
     doorward: Doorward, directory: Path, postgres: Postgres
 ) -> None:
-    database = f"login: {{database: '{postgres.new_url()}'}}\n"
+    database = f"login: {{database: '{postgres.new_url()}', factor_key: {'k' * 32}}}\n"
     (directory / "routes.yaml").write_text(ROUTES % "embedded" + database)
     assert doorward("add", "ada", "--password-stdin").exit_code == 0
     assert "ada" in doorward("list").output

@@ -1,5 +1,6 @@
 """A login service on a real store and real accounts, and browsers that talk to it."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,10 +12,13 @@ from auth.identity import ABSENT, Authenticated, Caller
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.io.session_store import RedisSessionStore, open_session_store
+from auth.io.unfinished import UnfinishedSignIns
 from auth.login.accounts import Accounts
+from auth.login.factors import Factors
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.provider_refresh import RefreshesUnderWay
-from auth.login.service import AtProviders, LoginService
+from auth.login.service import AtHand, AtProviders, LoginService
+from auth.login.totp import code_of, current_step
 from auth.session import digest, identity_of
 from config.model import (
     AccessRule,
@@ -38,6 +42,7 @@ from tests.providers.lying import LyingProvider, lying_provider
 PUBLIC = "https://app.example.com"
 PASSWORD = "correct horse battery"
 SECRET = b"s" * 32
+FACTOR_KEY = "k" * 32
 
 
 def configured(
@@ -136,11 +141,20 @@ class Browser:
 class Site:
     """One gateway's login service."""
 
-    def __init__(self, service: LoginService, store: RedisSessionStore, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        service: LoginService,
+        store: RedisSessionStore,
+        accounts: Accounts,
+        factors: Factors | None = None,
+        clock: "Clock | None" = None,
+    ) -> None:
         self.service = service
         self.store = store
         self.accounts = accounts
         self.refreshes = RefreshesUnderWay()
+        self.factors = factors or Factors(accounts.database, FACTOR_KEY)
+        self.clock = clock or Clock()
 
     def browser(self) -> Browser:
         return Browser(self)
@@ -154,6 +168,38 @@ class Site:
 
     async def is_alive(self, cookie: str) -> bool:
         return not isinstance(await self.store.find(digest(cookie)), str)
+
+
+class Clock:
+    """The time that authenticator apps go by: the real one, but it can be moved on."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class App:
+    """Somebody's authenticator app."""
+
+    def __init__(self, site: Site, secret: bytes) -> None:
+        self.site = site
+        self.secret = secret
+
+    def code(self) -> str:
+        """The next code: one that was shown before is not shown again."""
+        self.site.clock.ahead += 30
+        return code_of(self.secret, current_step(self.site.clock()))
+
+
+def app_of(site: Site, login: str) -> App:
+    """Set an app up for the account of *login*."""
+    subject, secret = site.accounts.find(login).subject, bytes(range(20))
+    app = App(site, secret)
+    sealed = site.factors.sealed_secret(subject, secret)
+    assert site.factors.set_up_totp(subject, sealed, app.code())
+    return app
 
 
 def cookies_of(answer: LoginAnswer) -> list[str]:
@@ -189,7 +235,11 @@ async def site(tmp_path: Path, store: RedisSessionStore) -> AsyncIterator[Site]:
         email="ada@example.com",
     )
     accounts.add("bob", PASSWORD, name="Bob")
-    yield Site(LoginService(configured(), store, accounts, SECRET), store, accounts)
+    clock = Clock()
+    factors = Factors(accounts.database, FACTOR_KEY, clock=clock)
+    at_hand = AtHand(factors, UnfinishedSignIns(store.commands))
+    service = LoginService(configured(), store, accounts, SECRET, second_factors=at_hand)
+    yield Site(service, store, accounts, factors, clock)
     accounts.close()
 
 

@@ -1,16 +1,26 @@
 """The service as a worker opens it."""
 
 import asyncio
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from auth.io.session_store import RedisSessionStore
-from auth.login.assembly import SECRET_KEY, open_login_service, shared_secret
+from auth.login.assembly import (
+    FACTOR_KEY_FILE,
+    SECRET_KEY,
+    factor_key,
+    open_login_service,
+    shared_secret,
+)
+from auth.login.factors import Factors
 from auth.login.throttle import PAIR, StoreThrottle
 from auth.ports import AuthUnavailable
-from tests.auth.login.conftest import Site, configured
+from config.model import Login, Secret
+from tests.auth.login.conftest import Site, app_of, configured, field
 from tests.conftest import Valkey
 
 
@@ -63,3 +73,32 @@ async def test_accounts_that_cannot_be_opened_are_an_outage(
     (tmp_path / "accounts.sqlite3").write_text("no database " * 100)
     with pytest.raises(AuthUnavailable, match="cannot open the accounts"):
         await open_login_service(configured(), store, store.commands, tmp_path)
+
+
+async def test_the_service_asks_for_the_second_factor(
+    store: RedisSessionStore, tmp_path: Path
+) -> None:
+    service = await open_login_service(configured(), store, store.commands, tmp_path)
+    service.accounts.add("ada", "correct horse battery")
+    key = (tmp_path / FACTOR_KEY_FILE).read_text()
+    site = Site(service, store, service.accounts, Factors(service.accounts.database, key))
+    app_of(site, "ada")
+    browser = site.browser()
+    form = {"username": "ada", "password": "correct horse battery"}
+    answer = await browser.post("/.doorward/login", form)
+    assert (field(answer, "location"), browser.session) == ("/.doorward/second-factor", "")
+    await service.close()
+
+
+def test_the_key_of_the_factors_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        keys = set(threads.map(lambda _: factor_key(Login(), tmp_path), range(16)))
+    assert len(keys) == 1
+    assert len(bytes.fromhex(keys.pop())) == 32
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_key_of_the_operators_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert factor_key(Login(factor_key=Secret("k" * 32)), tmp_path) == "k" * 32
+    assert not list(tmp_path.iterdir())

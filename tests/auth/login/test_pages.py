@@ -9,8 +9,11 @@ import msgspec
 import pytest
 
 from auth.login.answers import Link
+from auth.login.factors import OwnFactors
 from auth.login.look import Look
 from auth.login.pages import NAMES, Pages, moment, page_problems
+from auth.login.second_factor import NewSecret
+from auth.login.totp import qr_code
 from auth.wording import built_in
 from config.model import PageSettings
 from tests.auth.login.conftest import configured
@@ -27,6 +30,7 @@ BASE: dict[str, object] = {
     "login_path": "/.doorward/login",
     "logout_path": "/.doorward/logout",
     "sessions_path": "/.doorward/sessions",
+    "account_path": "/.doorward/account",
 }
 FORM: dict[str, object] = {
     "action": "/.doorward/login",
@@ -37,6 +41,7 @@ FORM: dict[str, object] = {
     "wrong": False,
     "takes_passwords": True,
     "by_address": True,
+    "once_more": False,
     "providers": [],
     "forgot_path": "/.doorward/forgot-password",
     "register_path": "/.doorward/register",
@@ -77,6 +82,31 @@ REASON: dict[str, object] = {
     "reference": "r-1",
     "links": [FRONT],
 }
+OWN = OwnFactors(totp_since=NOW - 7300, recovery_codes=1, required=True)
+FACTOR: dict[str, object] = {
+    "action": "/.doorward/second-factor",
+    "login": "ada",
+    "own": OWN,
+    "wrong": False,
+    "must": False,
+    "return_to": "/notes/1",
+    "secret": NewSecret("sealed", "ABCD EFGH", qr_code("otpauth://totp/a"), "otpauth://totp/a"),
+}
+ACCOUNT: dict[str, object] = {
+    "login": "ada",
+    "own": OWN,
+    "totp_since": moment(NOW - 7300, NOW),
+    "password_path": "/.doorward/account/password",
+    "authenticator_path": "/.doorward/account/authenticator",
+    "recovery_codes_path": "/.doorward/account/recovery-codes",
+    "notice": "Done.",
+}
+PASSWORD: dict[str, object] = {
+    "action": "/.doorward/account/password",
+    "login": "ada",
+    "wrong": False,
+    "unfit": False,
+}
 SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sign-in": ("login", FORM | {"signed_in_as": ""}),
     "sign-in-again": ("login", FORM),
@@ -107,6 +137,25 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "set-password-wrong": ("set_password", SET_PASSWORD | {"problem": "Short.", "advice": "8."}),
     "done": ("done", {"heading": "Done", "explanation": "It is done.", "sign_in": ""}),
     "done-sign-in": ("done", {"heading": "Done", "explanation": "D.", "sign_in": "/.doorward"}),
+    "once-more": ("login", FORM | {"once_more": True}),
+    "second-factor": ("second_factor", FACTOR),
+    "second-factor-wrong": ("second_factor", FACTOR | {"wrong": True, "problem": "Wrong."}),
+    "authenticator": ("authenticator", FACTOR | {"own": OwnFactors()}),
+    "authenticator-again": ("authenticator", FACTOR),
+    "authenticator-must": (
+        "authenticator",
+        FACTOR | {"must": True, "wrong": True, "problem": "Wrong."},
+    ),
+    "recovery-codes": ("recovery_codes", {"codes": ["abcd-efgh"], "return_to": "/notes/1"}),
+    "password": ("password", PASSWORD),
+    "password-wrong": ("password", PASSWORD | {"wrong": True, "problem": "Wrong."}),
+    "password-unfit": ("password", PASSWORD | {"unfit": True, "problem": "Short."}),
+    "account": ("account", ACCOUNT),
+    "account-plain": ("account", ACCOUNT | {"own": OwnFactors(), "totp_since": None}),
+    "account-refused": (
+        "account",
+        ACCOUNT | {"own": OwnFactors(required=True), "totp_since": None, "problem": "No."},
+    ),
     "error": ("error", REASON),
     "error-again": (
         "error",

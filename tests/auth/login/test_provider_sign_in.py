@@ -437,6 +437,11 @@ async def test_too_many_that_are_begun_from_one_network_are_refused(
 
         async def put_back(self, login: str, address: str) -> None: ...
 
+        async def take_code(self, subject: str) -> float:
+            return 1.0
+
+        async def put_back_code(self, subject: str) -> None: ...
+
         async def take_session(self, subject: str) -> float:
             return 1.0
 

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from auth.login.throttle import (
     BEGINNING,
+    CODES,
     LETTERS,
     LETTERS_ASKED,
     SESSIONS,
@@ -158,3 +159,16 @@ async def test_letters_are_bounded_by_who_they_go_to_and_who_asks(commands: Redi
     for number in range(LETTERS_ASKED.size):
         await throttle.take_letter(f"name-{number}", "203.0.113.7")
     assert 0 < await throttle.take_letter("somebody", "203.0.113.7") <= LETTERS_ASKED.seconds_each
+
+
+async def test_the_codes_of_an_account_have_a_bucket_that_all_gateways_share(
+    valkey: Valkey,
+) -> None:
+    async with Redis.from_url(valkey.url) as first, Redis.from_url(valkey.url) as second:
+        one, two = StoreThrottle(first), StoreThrottle(second)
+        for number in range(CODES.size):
+            assert await (one, two)[number % 2].take_code("u1") == 0.0
+        assert 0 < await two.take_code("u1") <= CODES.seconds_each
+        await one.put_back_code("u1")
+        assert await two.take_code("u1") == 0.0
+        assert await two.take_code("u2") == 0.0

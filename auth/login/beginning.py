@@ -1,0 +1,109 @@
+"""The beginning of a session for an account of our own, whatever it was proven with."""
+
+from collections.abc import Callable
+
+from auth.cookies import set_cookie
+from auth.login.account import Account
+from auth.login.accounts import Accounts
+from auth.login.answers import Answers, Fields
+from auth.login.circles import Circles
+from auth.login.messages import LoginAnswer
+from auth.login.provenance import Provenance
+from auth.login.sign_out import live_session
+from auth.login.visit import Visit
+from auth.ports import SessionStore
+from auth.session import SessionRecord, digest
+from config.model import Configuration
+
+MFA = "mfa"
+"""`acr` of a sign-in with two factors; also what RFC 8176 calls it in `amr`."""
+PHISHING_RESISTANT = "phr"
+"""`acr` of a sign-in with a passkey (OpenID Connect Extended Authentication Profile ACR Values)."""
+
+OURS = frozenset({MFA, PHISHING_RESISTANT})
+
+
+def acr_of(amr: tuple[str, ...]) -> str:
+    """Return how strong a sign-in with the methods *amr* of ours was; empty: one factor."""
+    if MFA not in amr:
+        return ""
+    return PHISHING_RESISTANT if "pop" in amr else MFA
+
+
+class Beginnings:
+    """Begins sessions."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        answers: Answers,
+        *,
+        store: SessionStore,
+        accounts: Accounts,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = configuration.session
+        self._circles = Circles(self._settings, public_url=configuration.server.public_url)
+        self._answers = answers
+        self._store = store
+        self._accounts = accounts
+        self._clock = clock
+
+    async def begin(
+        self, visit: Visit, account: Account, amr: tuple[str, ...], auth_time: float = 0.0
+    ) -> tuple[SessionRecord, Fields] | None:
+        """Begin a session for *account*, in place of the one that was presented.
+
+        *amr* says what was shown, and when (*auth_time*, epoch seconds; 0: just now).
+
+        Returns:
+            The record and the fields that give it to the browser; None if the account was changed
+            meanwhile, so that what was shown counts no more.
+
+        Raises:
+            AuthUnavailable: the store or the accounts cannot be asked.
+        """
+        # Session fixation (ASVS 7.2.4): a session from before the sign-in, the person's own or one
+        # that somebody slipped them, is over. First, so that a failure leaves no session unknown.
+        if await live_session(self._store, visit):
+            await self._store.end(visit.session_digest, reason="signed_in_again")
+        now = round(self._clock(), 3)
+        record = SessionRecord(
+            v=1,
+            subject=account.subject,
+            created_at=now,
+            expires_at=now + self._settings.absolute_timeout,
+            name=account.name,
+            tenant=account.tenant,
+            roles=account.roles,
+            groups=account.groups,
+            email=account.email,
+            auth_time=auth_time or now,
+            amr=amr,
+            acr=acr_of(amr),
+        )
+        cookie = await self._store.create(visit.stamped(record))
+        if not await self._accounts.is_current(account):
+            # Disabled, or given another password, while we were at it. Whoever did that ended the
+            # account's sessions, perhaps before this one was there.
+            await self._store.end(digest(cookie), reason="account_changed")
+            return None
+        max_age = int(self._settings.absolute_timeout)
+        fields: Fields = (("Set-Cookie", set_cookie(self._settings, cookie, max_age)),)
+        if visit.provenance is Provenance.OWN:  # programs go in no circles
+            fields = (*fields, self._circles.note_sign_in(visit, now))
+        return record, fields
+
+    def arrive(
+        self, visit: Visit, record: SessionRecord, return_to: str, fields: Fields
+    ) -> LoginAnswer:
+        """Answer a sign-in that is complete: on to *return_to*, or JSON for a program."""
+        if visit.prefers(unless_told="page") == "page":
+            return self._answers.redirect(return_to, fields=fields)
+        told = {
+            "subject": record.subject,
+            "name": record.name,
+            "expires_at": record.expires_at,
+            "return_to": return_to,
+        }
+        return self._answers.json(told, fields=fields)

@@ -1,0 +1,273 @@
+"""The second factors of the accounts: authenticator apps, recovery codes, passkeys.
+
+How this works. All of it lies in the database of the accounts. What could be used by whoever reads
+it is not there: the secret of an app is sealed with a key that the database does not have, of a
+recovery code there is a hash, of a passkey the public key. What counts once is counted by the
+database: an app's time step, a recovery code, a passkey's counter are taken by one statement that
+only one of several requests can win, on whatever gateway it is.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import msgspec
+
+from auth.io.database import Database, DatabaseUnavailable, Taken
+from auth.login.account import Account
+from auth.login.recovery_codes import code_digest, new_codes
+from auth.login.totp import matching_step
+from auth.ports import AuthUnavailable
+from auth.sealing import seal, unseal
+
+_T = TypeVar("_T")
+
+MOST_PASSKEYS = 20
+"""Of one account: a page lists them all."""
+
+
+class Passkey(msgspec.Struct, frozen=True):
+    """A passkey of an account. Times are epoch seconds."""
+
+    id: str
+    """The credential id, base64url."""
+    subject: str
+    public_key: bytes
+    """COSE_Key (RFC 9052 section 7)."""
+    sign_count: int
+    name: str
+    created_at: float
+    used_at: float
+    """0: not since it was made."""
+
+
+class OwnFactors(msgspec.Struct, frozen=True):
+    """What one account has."""
+
+    totp_since: float = 0.0
+    """When the app was set up, epoch seconds; 0: it was not."""
+    passkeys: tuple[Passkey, ...] = ()
+    recovery_codes: int = 0
+    """Those that are left."""
+    required: bool = False
+    """Whether the account must have a second factor."""
+
+    @property
+    def are_there(self) -> bool:
+        """Whether a sign-in with a password must go on with a second factor."""
+        return bool(self.totp_since or self.passkeys)
+
+
+_PASSKEY = "SELECT id, subject, public_key, sign_count, name, created_at, used_at FROM passkeys "
+_KEEP_TOTP = (
+    "INSERT INTO totp_secrets (subject, sealed, last_step, created_at)"
+    " VALUES (:subject, :sealed, :step, :now) ON CONFLICT (subject) DO UPDATE"
+    " SET sealed = :sealed, last_step = :step, created_at = :now"
+)
+_USE_STEP = (
+    "UPDATE totp_secrets SET last_step = :step WHERE subject = :subject AND last_step < :step"
+    " RETURNING subject"
+)
+_USE_CODE = "DELETE FROM recovery_codes WHERE digest = :digest RETURNING subject"
+_ADD_CODE = "INSERT INTO recovery_codes (digest, subject) VALUES (:digest, :subject)"
+_ADD_PASSKEY = (
+    "INSERT INTO passkeys (id, subject, public_key, sign_count, name, created_at, used_at)"
+    " VALUES (:id, :subject, :public_key, :sign_count, :name, :created_at, :used_at)"
+)
+# WebAuthn section 7.2 step 22: a counter that does not grow speaks of a copied passkey; one that
+# stays 0 says nothing.
+_USE_PASSKEY = (
+    "UPDATE passkeys SET sign_count = :count, used_at = :now WHERE id = :id"
+    " AND (sign_count < :count OR (sign_count = 0 AND :count = 0)) RETURNING id"
+)
+_OF_SUBJECT = ("totp_secrets", "recovery_codes", "passkeys")
+
+
+class UnreadableSecret(Exception):
+    """The secret of an app was sealed with another key than this gateway has."""
+
+
+class Factors:
+    """The second factors in *database*; *key* seals the secrets of apps.
+
+    The plain methods block; those that begin with `ask_` wait in a thread, and raise
+    `AuthUnavailable` when the database cannot be asked.
+    """
+
+    def __init__(
+        self, database: Database, key: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._key = key
+        self._clock = clock
+
+    async def ask(self, work: Callable[..., _T], /, *arguments: object) -> _T:
+        """Return what *work* returns, one of the methods below.
+
+        Raises:
+            AuthUnavailable: the database could not be asked, or the secret not be read.
+        """
+        try:
+            return await asyncio.to_thread(work, *arguments)
+        except DatabaseUnavailable as error:
+            raise AuthUnavailable("the accounts cannot be asked") from error
+        except UnreadableSecret as error:
+            raise AuthUnavailable(str(error)) from error
+
+    def of(self, account: Account) -> OwnFactors:
+        """Return what *account* has."""
+        subject = account.subject
+        with self._database.reading() as connection:
+            since = connection.execute(
+                "SELECT created_at FROM totp_secrets WHERE subject = :subject", subject=subject
+            )
+            ((codes,),) = connection.execute(
+                "SELECT count(*) FROM recovery_codes WHERE subject = :subject", subject=subject
+            )
+            passkeys = connection.execute(
+                _PASSKEY + "WHERE subject = :subject ORDER BY created_at, id", subject=subject
+            )
+            required = connection.execute("SELECT kind, name FROM required_factors")
+        names = {("subject", subject), *(("role", role) for role in account.roles)}
+        return OwnFactors(
+            totp_since=since[0][0] if since else 0.0,
+            passkeys=tuple(Passkey(row[0], row[1], bytes(row[2]), *row[3:]) for row in passkeys),
+            recovery_codes=codes,
+            required=any((kind, name) in names for kind, name in required),
+        )
+
+    # The app ----------------------------------------------------------------------------------
+
+    def sealed_secret(self, subject: str, secret: bytes) -> bytes:
+        """Return *secret* so that only we can read it, and only for *subject*."""
+        return seal(self._key, secret, purpose=_purpose(subject))
+
+    def opened_secret(self, subject: str, sealed: bytes) -> bytes | None:
+        """Return what `sealed_secret` was given; None if it is not ours or not for *subject*."""
+        return unseal(self._key, sealed, purpose=_purpose(subject))
+
+    def set_up_totp(self, subject: str, sealed: bytes, code: str) -> bool:
+        """Take the app with the *sealed* secret, if *code* shows that it has it.
+
+        The code is used up by that: it will not sign in.
+        """
+        secret = self.opened_secret(subject, sealed)
+        now = self._clock()
+        step = matching_step(secret, code, now) if secret else None
+        if step is None:
+            return False
+        with self._database.writing() as connection:
+            connection.execute(_KEEP_TOTP, subject=subject, sealed=sealed, step=step, now=now)
+        return True
+
+    def use_totp(self, subject: str, code: str) -> bool:
+        """Tell whether *code* is the app's now, and see to it that it never is again.
+
+        Raises:
+            UnreadableSecret
+        """
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT sealed FROM totp_secrets WHERE subject = :subject", subject=subject
+            )
+        if not rows:
+            return False
+        secret = self.opened_secret(subject, bytes(rows[0][0]))
+        if secret is None:
+            raise UnreadableSecret(f"the app of {subject} was set up under another factor key")
+        step = matching_step(secret, code, self._clock())
+        if step is None:
+            return False
+        with self._database.writing() as connection:
+            return bool(connection.execute(_USE_STEP, subject=subject, step=step))
+
+    def remove_totp(self, subject: str) -> None:
+        """Forget the app."""
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM totp_secrets WHERE subject = :s", s=subject)
+
+    # Recovery codes ---------------------------------------------------------------------------
+
+    def renew_recovery_codes(self, subject: str) -> tuple[str, ...]:
+        """Return new codes, and forget those there were."""
+        codes = new_codes()
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM recovery_codes WHERE subject = :s", s=subject)
+            for code in codes:
+                connection.execute(_ADD_CODE, digest=code_digest(subject, code), subject=subject)
+        return codes
+
+    def use_recovery_code(self, subject: str, code: str) -> bool:
+        """Tell whether *code* is one of *subject*'s, and use it up."""
+        with self._database.writing() as connection:
+            return bool(connection.execute(_USE_CODE, digest=code_digest(subject, code)))
+
+    # Passkeys ---------------------------------------------------------------------------------
+
+    def add_passkey(self, passkey: Passkey) -> bool:
+        """Keep *passkey*; False if somebody has it already, or its owner has too many."""
+        count = "SELECT count(*) FROM passkeys WHERE subject = :subject"
+        try:
+            with self._database.writing() as connection:
+                ((there,),) = connection.execute(count, subject=passkey.subject)
+                if there >= MOST_PASSKEYS:
+                    return False
+                connection.execute(_ADD_PASSKEY, **msgspec.structs.asdict(passkey))
+        except Taken:
+            return False
+        return True
+
+    def passkey(self, credential_id: str) -> Passkey | None:
+        """Return the passkey with that id."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_PASSKEY + "WHERE id = :id", id=credential_id)
+        return Passkey(rows[0][0], rows[0][1], bytes(rows[0][2]), *rows[0][3:]) if rows else None
+
+    def use_passkey(self, credential_id: str, count: int) -> bool:
+        """Note that the passkey was used, with its counter at *count*; False if it went back."""
+        with self._database.writing() as connection:
+            return bool(
+                connection.execute(_USE_PASSKEY, id=credential_id, count=count, now=self._clock())
+            )
+
+    def rename_passkey(self, subject: str, credential_id: str, name: str) -> bool:
+        """Give a passkey of *subject* another name; False if it has no such passkey."""
+        statement = (
+            "UPDATE passkeys SET name = :name WHERE id = :id AND subject = :subject RETURNING id"
+        )
+        with self._database.writing() as connection:
+            return bool(connection.execute(statement, name=name, id=credential_id, subject=subject))
+
+    def remove_passkey(self, subject: str, credential_id: str) -> bool:
+        """Forget a passkey of *subject*; False if it has no such passkey."""
+        statement = "DELETE FROM passkeys WHERE id = :id AND subject = :subject RETURNING id"
+        with self._database.writing() as connection:
+            return bool(connection.execute(statement, id=credential_id, subject=subject))
+
+    # For administrators -----------------------------------------------------------------------
+
+    def reset(self, subject: str) -> None:
+        """Forget every factor of *subject* but the password."""
+        with self._database.writing() as connection:
+            for table in _OF_SUBJECT:
+                connection.execute(f"DELETE FROM {table} WHERE subject = :s", s=subject)  # noqa: S608 - our own names
+
+    def require(self, kind: str, name: str, *, required: bool) -> None:
+        """Ask everybody whom *kind* (`subject` or `role`) and *name* mean for a factor, or not."""
+        delete = "DELETE FROM required_factors WHERE kind = :kind AND name = :name"
+        insert = "INSERT INTO required_factors (kind, name) VALUES (:kind, :name)"
+        with self._database.writing() as connection:
+            connection.execute(delete, kind=kind, name=name)
+            if required:
+                connection.execute(insert, kind=kind, name=name)
+
+    def required(self) -> Iterable[tuple[str, str]]:
+        """Return of whom a second factor is required: kind and name."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT kind, name FROM required_factors")
+        return sorted((str(kind), str(name)) for kind, name in rows)
+
+
+def _purpose(subject: str) -> str:
+    return f"totp secret of {subject}"

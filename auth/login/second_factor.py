@@ -1,0 +1,308 @@
+"""The second half of a sign-in: a code, after the password. No session exists before it.
+
+How this works. After the first factor the store remembers who showed it (`auth.io.unfinished`),
+under a cookie that only this browser has. What comes of it, a session, is made here and nowhere
+else: whoever goes straight to the address they wanted is not signed in. The same page makes a
+session that there is a stronger one (step-up), under a new id; it must still be the very session
+that asked. Whoever must have a second factor and has none sets one up here.
+"""
+
+import math
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import msgspec
+from markupsafe import Markup
+
+from auth.cookies import sign_in_cookie_prefix
+from auth.io.unfinished import UNFINISHED_SECONDS, UnfinishedSignIn, UnfinishedSignIns
+from auth.login.account import Account
+from auth.login.accounts import Accounts
+from auth.login.answers import LOGIN_PATH, SECOND_FACTOR_PATH, Answers, Fields, Problem
+from auth.login.beginning import MFA, Beginnings
+from auth.login.factors import Factors, OwnFactors
+from auth.login.messages import LoginAnswer
+from auth.login.throttle import Throttle
+from auth.login.totp import SECRET_BYTES, provisioning_uri, qr_code, typed_secret
+from auth.login.visit import Visit
+from config.model import Configuration
+
+LONGEST_CODE = 64
+"""Characters of what is typed as a code."""
+
+_NEEDED = Problem(
+    401,
+    "second_factor_needed",
+    "A second factor is needed.",
+    "Send `code` or `recovery_code` to %(path)s, with the cookie of this answer.",
+    {"path": SECOND_FACTOR_PATH},
+)
+_OVER = Problem(
+    400,
+    "sign_in_expired",
+    "This sign-in is over",
+    "It was finished before, or took longer than ten minutes. Please sign in again.",
+)
+_FOREIGN = Problem(
+    403, "foreign_form", "That form did not come from this page.", "Please enter the code here."
+)
+_WRONG = Problem(
+    401,
+    "second_factor_failed",
+    "That code is not right.",
+    "Each code works once. Wait for the next one, and see whether the clock of your phone is "
+    "right.",
+)
+_TOO_MANY = Problem(
+    429, "too_many_attempts", "Too many attempts.", "Please try again in a few minutes."
+)
+
+
+class NewSecret(msgspec.Struct, frozen=True):
+    """The secret of an app that is being set up, as a page shows it."""
+
+    sealed: str
+    """For the form: only we can read it, and it is good for one account."""
+    typed: str
+    qr: Markup
+    uri: str
+
+
+def new_secret(factors: Factors, account: Account, *, site: str) -> NewSecret:
+    """Return a fresh secret for the app of *account*."""
+    return shown_secret(factors, account, secrets.token_bytes(SECRET_BYTES), site=site)
+
+
+def shown_secret(factors: Factors, account: Account, secret: bytes, *, site: str) -> NewSecret:
+    """Return *secret* as a page shows it."""
+    uri = provisioning_uri(secret, login=account.login, site=site)
+    sealed = factors.sealed_secret(account.subject, secret)
+    return NewSecret(urlsafe_b64encode(sealed).decode(), typed_secret(secret), qr_code(uri), uri)
+
+
+def secret_again(factors: Factors, account: Account, form: str, *, site: str) -> NewSecret:
+    """Return the secret that a form has brought back; a fresh one if it makes no sense."""
+    secret = factors.opened_secret(account.subject, sealed_in(form))
+    if secret is None:
+        return new_secret(factors, account, site=site)
+    return shown_secret(factors, account, secret, site=site)
+
+
+def sealed_in(form: str) -> bytes:
+    """Return the sealed secret that stands in a form; if it is none, what will not open."""
+    try:
+        return urlsafe_b64decode(form.encode())
+    except ValueError:
+        return b""
+
+
+class SecondFactor:
+    """The page that asks for it."""
+
+    def __init__(  # noqa: PLR0913 - what a sign-in touches
+        self,
+        configuration: Configuration,
+        answers: Answers,
+        *,
+        accounts: Accounts,
+        factors: Factors,
+        unfinished: UnfinishedSignIns,
+        beginnings: Beginnings,
+        throttle: Throttle | None,
+    ) -> None:
+        self._settings = configuration.session
+        self._cookie_name = f"{sign_in_cookie_prefix(self._settings.cookie_name)}second-factor"
+        self._answers = answers
+        self._accounts = accounts
+        self._factors = factors
+        self._unfinished = unfinished
+        self._beginnings = beginnings
+        self._throttle = throttle
+
+    async def of(self, account: Account) -> OwnFactors:
+        """Return what *account* has.
+
+        Raises:
+            AuthUnavailable: the accounts cannot be asked.
+        """
+        return await self._factors.ask(self._factors.of, account)
+
+    async def ask(
+        self, visit: Visit, account: Account, amr: tuple[str, ...], return_to: str, now: float
+    ) -> LoginAnswer:
+        """Remember that *account* showed *amr* just now, and send the browser to the page.
+
+        Raises:
+            AuthUnavailable: the store cannot be asked.
+        """
+        sign_in = UnfinishedSignIn(account.subject, account.revision, amr, now, return_to)
+        return await self._keep(visit, sign_in)
+
+    async def step_up(self, visit: Visit, account: Account, return_to: str) -> LoginAnswer:
+        """Send the browser to the page to make the session at hand, *account*'s, a stronger one.
+
+        Raises:
+            AuthUnavailable: the store cannot be asked.
+        """
+        identity = visit.identity
+        assert identity is not None
+        sign_in = UnfinishedSignIn(
+            account.subject,
+            account.revision,
+            identity.amr,
+            float(identity.auth_time),
+            return_to,
+            session_digest=identity.session_digest,
+        )
+        return await self._keep(visit, sign_in)
+
+    async def _keep(self, visit: Visit, sign_in: UnfinishedSignIn) -> LoginAnswer:
+        binding = secrets.token_urlsafe(32)
+        await self._unfinished.keep(binding, sign_in)
+        fields: Fields = (("Set-Cookie", self._cookie(binding, UNFINISHED_SECONDS)),)
+        if visit.prefers(unless_told="page") == "json":
+            return self._answers.problem(_NEEDED, fields=(*fields, self._answers.challenge))
+        return self._answers.redirect(SECOND_FACTOR_PATH, fields=fields)
+
+    async def show(self, visit: Visit) -> LoginAnswer:
+        """Answer GET: the question for a code, or what to set an app up with.
+
+        Raises:
+            AuthUnavailable: the store or the accounts cannot be asked.
+        """
+        found = await self._find(visit)
+        if found is None:
+            return self._answers.redirect(LOGIN_PATH)
+        return await self._page(visit, found[1])
+
+    async def submit(self, visit: Visit) -> LoginAnswer:
+        """Answer POST: a session, or the page again with what was wrong.
+
+        Raises:
+            AuthUnavailable: the store or the accounts cannot be asked.
+        """
+        found = await self._find(visit)
+        if found is None:
+            return self._over(visit)
+        sign_in, account = found
+        if not visit.may_sign_in:
+            return await self._refuse(visit, account, _FOREIGN)
+        wait = await self._throttle.take_code(account.subject) if self._throttle else 0.0
+        if wait > 0:
+            return await self._refuse(visit, account, _TOO_MANY, wait=wait)
+        own = await self.of(account)
+        enrolled = not own.are_there
+        shown = await (self._set_up(visit, account) if enrolled else self._use(visit, account))
+        if not shown:
+            return await self._refuse(visit, account, _WRONG)
+        if self._throttle:
+            await self._throttle.put_back_code(account.subject)
+        # Of several requests with one cookie, one makes a session.
+        if await self._unfinished.take(self._binding(visit)) != sign_in:
+            return self._over(visit)
+        amr = tuple(dict.fromkeys((*sign_in.amr, "otp", MFA)))
+        begun = await self._beginnings.begin(visit, account, amr, sign_in.auth_time)
+        if begun is None:
+            return self._over(visit)
+        record, fields = begun
+        fields = (*fields, ("Set-Cookie", self._cookie("", 0)))
+        if enrolled:
+            codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
+            return show_codes(self._answers, visit, codes, sign_in.return_to, fields=fields)
+        return self._beginnings.arrive(visit, record, sign_in.return_to, fields)
+
+    async def _find(self, visit: Visit) -> tuple[UnfinishedSignIn, Account] | None:
+        """Return the sign-in of this browser and its account, as long as both hold."""
+        sign_in = await self._unfinished.find(self._binding(visit))
+        if sign_in is None:
+            return None
+        if sign_in.session_digest:
+            identity = visit.identity  # the session is alive, or there would be none
+            if identity is None or identity.session_digest != sign_in.session_digest:
+                return None
+        account = await self._factors.ask(self._accounts.find_subject, sign_in.subject)
+        if account is None or account.disabled or account.revision != sign_in.revision:
+            return None
+        return sign_in, account
+
+    async def _use(self, visit: Visit, account: Account) -> bool:
+        form, factors = visit.request.form, self._factors
+        code = form.get("code", "")[:LONGEST_CODE]
+        recovery = form.get("recovery_code", "")[:LONGEST_CODE]
+        if recovery:
+            return await factors.ask(factors.use_recovery_code, account.subject, recovery)
+        return await factors.ask(factors.use_totp, account.subject, code)
+
+    async def _set_up(self, visit: Visit, account: Account) -> bool:
+        form, factors = visit.request.form, self._factors
+        sealed, code = sealed_in(form.get("secret", "")), form.get("code", "")[:LONGEST_CODE]
+        return await factors.ask(factors.set_up_totp, account.subject, sealed, code)
+
+    async def _page(
+        self,
+        visit: Visit,
+        account: Account,
+        problem: Problem | None = None,
+        fields: Fields = (),
+    ) -> LoginAnswer:
+        own = await self.of(account)
+        values: dict[str, object] = {
+            "action": SECOND_FACTOR_PATH,
+            "login": account.login,
+            "own": own,
+            "wrong": problem is _WRONG,
+        }
+        if own.are_there:
+            return self._answers.page(
+                visit, "second_factor", values, problem=problem, fields=fields
+            )
+        back = visit.request.form.get("secret", "")
+        values["secret"] = secret_again(self._factors, account, back, site=self._answers.site)
+        values["return_to"] = ""
+        values["must"] = True
+        return self._answers.page(visit, "authenticator", values, problem=problem, fields=fields)
+
+    async def _refuse(
+        self,
+        visit: Visit,
+        account: Account,
+        problem: Problem,
+        *,
+        wait: float = 0.0,
+    ) -> LoginAnswer:
+        fields: Fields = (("Retry-After", str(math.ceil(wait))),) if wait else ()
+        if problem.status == 401:
+            fields = (*fields, self._answers.challenge)
+        if visit.prefers(unless_told="page") == "json":
+            return self._answers.problem(problem, fields=fields)
+        return await self._page(visit, account, problem, fields)
+
+    def _over(self, visit: Visit) -> LoginAnswer:
+        if visit.prefers(unless_told="page") == "json":
+            return self._answers.problem(_OVER)
+        return self._answers.error_page(visit, _OVER, again=LOGIN_PATH)
+
+    def _binding(self, visit: Visit) -> str:
+        return visit.request.cookies.get(self._cookie_name, "")
+
+    def _cookie(self, value: str, max_age: int) -> str:
+        secure = "; Secure" if self._settings.secure else ""
+        # Lax: a link of another site may lead to a page that asks for more.
+        attributes = f"; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        return f"{self._cookie_name}={value}{attributes}"
+
+
+def show_codes(
+    answers: Answers,
+    visit: Visit,
+    codes: tuple[str, ...],
+    return_to: str,
+    *,
+    fields: Fields = (),
+) -> LoginAnswer:
+    """Return the recovery codes, which are shown this once, and the way on to *return_to*."""
+    if visit.prefers(unless_told="page") == "json":
+        told = {"recovery_codes": codes, "return_to": return_to}
+        return answers.json(told, fields=fields)
+    values = {"codes": codes, "return_to": return_to}
+    return answers.page(visit, "recovery_codes", values, fields=fields)

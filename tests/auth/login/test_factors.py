@@ -1,0 +1,207 @@
+"""What an account has beside its password, and what counts once."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from auth.io.database import Database, SqliteDatabase
+from auth.login.account import Account
+from auth.login.factors import MOST_PASSKEYS, Factors, OwnFactors, Passkey, UnreadableSecret
+from auth.login.schema import VERSIONS
+from auth.login.totp import code_of
+from auth.ports import AuthUnavailable
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
+
+KEY, SECRET = "k" * 32, bytes(20)
+ADA = Account("ada-1", "ada", "Ada", "", ("editor",), (), "", False, 0, 0.0, 0.0)
+BOB = msgspec.structs.replace(ADA, subject="bob-1", login="bob", roles=())
+PASSKEY = Passkey("id1", "ada-1", b"\x00key", 5, "Phone", 100.0, 0.0)
+
+
+class Hands:
+    """A clock that is moved by hand."""
+
+    now = 30_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        database: Database = SqliteDatabase(tmp_path / "accounts.sqlite3")
+    else:
+        postgres: Postgres = request.getfixturevalue("postgres")
+        from auth.io.postgres import PostgresDatabase  # noqa: PLC0415 - an extra
+
+        database = PostgresDatabase(postgres.new_url())
+    with closing(database):
+        database.prepare(VERSIONS)
+        yield database
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def factors(database: Database, clock: Hands) -> Factors:
+    return Factors(database, KEY, clock=clock)
+
+
+def set_up(factors: Factors, subject: str = "ada-1", step: int = 1000) -> bool:
+    sealed = factors.sealed_secret(subject, SECRET)
+    return factors.set_up_totp(subject, sealed, code_of(SECRET, step))
+
+
+def test_an_account_begins_with_nothing(factors: Factors) -> None:
+    assert factors.of(ADA) == OwnFactors()
+    assert not factors.of(ADA).are_there
+
+
+def test_a_code_counts_once(factors: Factors, clock: Hands) -> None:
+    """RFC 6238 section 5.2."""
+    assert set_up(factors)
+    assert factors.of(ADA).totp_since == clock.now
+    assert not factors.use_totp("ada-1", code_of(SECRET, 1000)), "it was used to set the app up"
+    assert factors.use_totp("ada-1", code_of(SECRET, 1001))
+    assert not factors.use_totp("ada-1", code_of(SECRET, 1001))
+    assert not factors.use_totp("ada-1", code_of(SECRET, 999)), "nor does one from before it"
+    clock.now += 60
+    assert factors.use_totp("ada-1", code_of(SECRET, 1002))
+
+
+def test_of_many_who_send_one_code_at_once_one_is_let_in(factors: Factors) -> None:
+    set_up(factors)
+    code = code_of(SECRET, 1001)
+    with ThreadPoolExecutor(8) as threads:
+        let_in = list(threads.map(lambda _: factors.use_totp("ada-1", code), range(24)))
+    assert let_in.count(True) == 1
+
+
+def test_an_app_is_set_up_by_whoever_has_it_only(factors: Factors) -> None:
+    sealed = factors.sealed_secret("ada-1", SECRET)
+    assert not factors.set_up_totp("ada-1", sealed, "000000")
+    assert not factors.set_up_totp("bob-1", sealed, code_of(SECRET, 1000)), "another's secret"
+    assert not factors.set_up_totp("ada-1", b"", code_of(SECRET, 1000))
+    assert not factors.of(ADA).are_there
+
+
+def test_the_database_does_not_have_the_secret(factors: Factors, database: Database) -> None:
+    set_up(factors)
+    with database.reading() as connection:
+        ((sealed,),) = connection.execute("SELECT sealed FROM totp_secrets")
+    assert SECRET not in bytes(sealed)
+    other = Factors(database, "x" * 32)
+    with pytest.raises(UnreadableSecret, match="factor key"):
+        other.use_totp("ada-1", "000000")
+
+
+def test_a_secret_is_of_no_use_in_another_row(factors: Factors, database: Database) -> None:
+    set_up(factors)
+    with database.writing() as connection:
+        connection.execute("UPDATE totp_secrets SET subject = 'bob-1'")
+    with pytest.raises(UnreadableSecret):
+        factors.use_totp("bob-1", code_of(SECRET, 1001))
+
+
+async def test_a_key_that_is_another_is_an_outage_and_not_a_wrong_code(
+    factors: Factors, database: Database
+) -> None:
+    set_up(factors)
+    other = Factors(database, "x" * 32)
+    with pytest.raises(AuthUnavailable, match="factor key"):
+        await other.ask(other.use_totp, "ada-1", "000000")
+
+
+def test_a_recovery_code_counts_once_and_for_its_owner(factors: Factors) -> None:
+    codes = factors.renew_recovery_codes("ada-1")
+    assert factors.of(ADA).recovery_codes == len(codes)
+    assert not factors.use_recovery_code("bob-1", codes[0])
+    assert factors.use_recovery_code("ada-1", codes[0].upper())
+    assert not factors.use_recovery_code("ada-1", codes[0])
+    assert factors.of(ADA).recovery_codes == len(codes) - 1
+
+
+def test_new_recovery_codes_replace_the_old_ones(factors: Factors) -> None:
+    old = factors.renew_recovery_codes("ada-1")
+    new = factors.renew_recovery_codes("ada-1")
+    assert not any(factors.use_recovery_code("ada-1", code) for code in old)
+    assert all(factors.use_recovery_code("ada-1", code) for code in new)
+
+
+def test_the_counter_of_a_passkey_only_grows(factors: Factors) -> None:
+    assert factors.add_passkey(PASSKEY)
+    assert factors.of(ADA).passkeys == (PASSKEY,)
+    assert factors.use_passkey("id1", 6)
+    assert not factors.use_passkey("id1", 6)
+    assert not factors.use_passkey("id1", 0)
+    assert factors.use_passkey("id1", 9)
+    found = factors.passkey("id1")
+    assert found is not None
+    assert (found.sign_count, found.used_at) == (9, 30_000.0)
+
+
+def test_a_passkey_that_does_not_count_may_be_used_again(factors: Factors) -> None:
+    factors.add_passkey(msgspec.structs.replace(PASSKEY, sign_count=0))
+    assert factors.use_passkey("id1", 0)
+    assert factors.use_passkey("id1", 0)
+
+
+def test_a_passkey_has_one_owner_and_nobody_has_too_many(factors: Factors) -> None:
+    assert factors.add_passkey(PASSKEY)
+    assert not factors.add_passkey(msgspec.structs.replace(PASSKEY, subject="bob-1"))
+    for number in range(1, MOST_PASSKEYS):
+        assert factors.add_passkey(msgspec.structs.replace(PASSKEY, id=f"more{number}"))
+    assert not factors.add_passkey(msgspec.structs.replace(PASSKEY, id="last"))
+
+
+def test_only_its_owner_renames_or_removes_a_passkey(factors: Factors) -> None:
+    factors.add_passkey(PASSKEY)
+    assert not factors.rename_passkey("bob-1", "id1", "Mine")
+    assert not factors.remove_passkey("bob-1", "id1")
+    assert factors.rename_passkey("ada-1", "id1", "Key")
+    assert factors.of(ADA).passkeys[0].name == "Key"
+    assert factors.remove_passkey("ada-1", "id1")
+    assert factors.passkey("id1") is None
+
+
+def test_a_factor_may_be_required_of_a_person_or_a_role(factors: Factors) -> None:
+    factors.require("role", "editor", required=True)
+    assert (factors.of(ADA).required, factors.of(BOB).required) == (True, False)
+    factors.require("subject", "bob-1", required=True)
+    factors.require("subject", "bob-1", required=True)
+    assert factors.of(BOB).required
+    assert factors.required() == [("role", "editor"), ("subject", "bob-1")]
+    factors.require("role", "editor", required=False)
+    assert not factors.of(ADA).required
+
+
+def test_a_reset_leaves_the_password_and_what_is_required(factors: Factors) -> None:
+    for subject in ("ada-1", "bob-1"):
+        set_up(factors, subject)
+        factors.renew_recovery_codes(subject)
+    factors.add_passkey(PASSKEY)
+    factors.require("subject", "ada-1", required=True)
+    factors.reset("ada-1")
+    assert factors.of(ADA) == OwnFactors(required=True)
+    assert factors.of(BOB).are_there
+
+
+def test_an_app_can_be_replaced_and_removed(factors: Factors) -> None:
+    set_up(factors)
+    other = b"o" * 20
+    sealed = factors.sealed_secret("ada-1", other)
+    assert factors.set_up_totp("ada-1", sealed, code_of(other, 1000))
+    assert not factors.use_totp("ada-1", code_of(SECRET, 1001))
+    factors.remove_totp("ada-1")
+    assert not factors.use_totp("ada-1", code_of(other, 1001))
