@@ -17,6 +17,7 @@ from auth.io.mail_sending import NotSent, send_letter
 from auth.io.session_store import open_session_store
 from auth.login.accounts import Account, AccountError, Accounts, access_of
 from auth.login.assembly import open_accounts
+from auth.login.factors import Factors
 from auth.login.mailing import password_letter
 from auth.login.one_time import Purpose
 from auth.login.passwords import MAX_BYTES, UnsuitablePassword
@@ -279,6 +280,34 @@ def _hand_over_link(  # noqa: PLR0913 - what a letter needs
             f"the link was not sent: {error}; try again, or print it with --print"
         ) from error
     click.echo(f"sent a link to {account.email}")
+
+
+@accounts.command("reset-factors")
+@click.argument("login")
+@_config_option
+def reset_factors(login: str, *, route_file: Path) -> None:
+    """Forget every second factor of LOGIN, who lost them, and end its sessions."""
+    with _opened(route_file) as book:
+        account = book.find(login)
+        Factors(book.database, "").reset(account.subject)
+    click.echo(f"{account.login} signs in with the password alone")
+    _end_sessions(account, route_file, reason="factors_reset")
+
+
+@accounts.command("require-factor")
+@click.argument("login", required=False)
+@click.option("--role", default="", help="Everybody with this role, instead of LOGIN.")
+@click.option("--off", is_flag=True, help="No more.")
+@_config_option
+def require_factor(login: str | None, *, role: str, off: bool, route_file: Path) -> None:
+    """Have LOGIN, or everybody with a role, sign in with a second factor from now on."""
+    if bool(login) == bool(role):
+        raise click.UsageError("name an account or a --role")
+    with _opened(route_file) as book:
+        kind, name = ("subject", book.find(login).subject) if login else ("role", role)
+        Factors(book.database, "").require(kind, name, required=not off)
+    said = "is required no more" if off else "is required from the next sign-in on"
+    click.echo(f"a second factor {said}: {login or f'role {role}'}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from auth.io.embedded import EmbeddedStore
 from auth.io.session_store import open_session_store
 from auth.login.accounts import Accounts
+from auth.login.factors import Factors, OwnFactors
 from auth.login.one_time import OneTimeLinks
 from auth.session import SessionRecord
 from config.model import SessionSettings
@@ -371,3 +373,32 @@ def test_sessions_end_when_what_somebody_may_do_changes(
     result = doorward("change", "ada", *change)
     assert result.exit_code == 0, result.output
     assert asyncio.run(count_sessions(valkey.tcp_url, subject)) == left
+
+
+def own_factors(directory: Path, login: str) -> OwnFactors:
+    with closing(Accounts(directory / ".doorward" / "accounts.sqlite3")) as book:
+        return Factors(book.database, "").of(book.find(login))
+
+
+def test_a_second_factor_is_required_of_a_person_or_a_role_and_no_more(
+    doorward: Doorward, directory: Path
+) -> None:
+    doorward("add", "ada", "--roles", "editor", "--password-stdin")
+    for whom in (("ada",), ("--role", "editor")):
+        assert doorward("require-factor", *whom).exit_code == 0
+        assert own_factors(directory, "ada").required
+        assert doorward("require-factor", *whom, "--off").exit_code == 0
+        assert not own_factors(directory, "ada").required
+    assert doorward("require-factor").exit_code == 2
+    assert doorward("require-factor", "nobody").exit_code == 1
+
+
+def test_who_lost_their_second_factors_is_rid_of_them(doorward: Doorward, directory: Path) -> None:
+    doorward("add", "ada", "--password-stdin")
+    with closing(Accounts(directory / ".doorward" / "accounts.sqlite3")) as book:
+        Factors(book.database, "").renew_recovery_codes(book.find("ada").subject)
+    assert own_factors(directory, "ada").recovery_codes == 10
+    result = doorward("reset-factors", "ada")
+    assert result.exit_code == 0, result.output
+    assert "ended 0 sessions" in result.output
+    assert own_factors(directory, "ada") == OwnFactors()
