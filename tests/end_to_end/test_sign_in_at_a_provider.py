@@ -222,7 +222,7 @@ async def test_what_binds_a_sign_in_to_a_browser_stays_from_upstreams_and_ends_w
     await person.visit(f"{setting.only}/", stay_on=setting.only)  # left lying
     arrived = await person.sign_in(f"{setting.only}/", "ada")
     kept = [name for name in person.cookies if name.startswith("doorward-sign-in-")]
-    assert len(kept) == 2  # the one left lying, and the time of this sign-in
+    assert len(kept) == 3  # the one left lying, the time of this sign-in, and the device
     assert "doorward" not in told(arrived).get("cookie", "")
 
 
