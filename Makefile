@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install peers run test check format lock bench bench-peers fuzz soak test-providers clean
+.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers clean
 
 help:
 	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +80,13 @@ bench-peers: peers
 
 peers: .venv/.installed-peers
 
+# The extra `ldap`: built from its sources, with the headers of OpenLDAP and Cyrus SASL.
+.venv/.installed-ldap: requirements-ldap.lock .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-ldap.lock
+	@touch $@
+
+ldap: .venv/.installed-ldap
+
 soak: .venv/.installed-dev
 	@exec env DOORWARD_SOAK=1 $(BIN)/python -m pytest -m soak
 
@@ -111,6 +118,7 @@ lock: .venv/.installed-dev
 	$(LOCK_PROJECT) --extra postgresql --extra embedded --output-file requirements-embedded.lock pyproject.toml
 	$(LOCK_PROJECT) --extra postgresql --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
+	$(LOCK) --output-file requirements-ldap.lock requirements-ldap.in
 
 clean:
 	rm -rf .venv .doorward .fuzz build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -203,6 +203,21 @@ def database_url(value: str) -> str:
     return value
 
 
+def ldap_url(value: str) -> str:
+    """Return the URL of a directory: scheme, host and port, and nothing that LDAP URLs can ask."""
+    scheme, _, rest = value.partition("://")
+    if scheme not in {"ldap", "ldaps"} or not re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", rest):
+        raise ValueError("write ldaps://HOST or ldap://HOST, with :PORT if need be")
+    address(rest if re.search(r":[0-9]+$", rest) else f"{rest}:389")
+    return value
+
+
+def ldap_host(url: str) -> str:
+    """Return the host of a directory's URL."""
+    rest = url.partition("://")[2]
+    return address(rest if re.search(r":[0-9]+$", rest) else f"{rest}:389").host
+
+
 def store_url(value: str) -> str:
     """Return the store's URL if its scheme is known and something follows it."""
     scheme, separator, rest = value.partition("://")

@@ -22,6 +22,7 @@ from config.model import (
     Endpoint,
     HealthCheck,
     IdentityHeaders,
+    Ldap,
     Limits,
     Links,
     Login,
@@ -41,6 +42,7 @@ from config.model import (
     TokenIssuer,
     Upstream,
     UpstreamLimits,
+    UserService,
     Webhook,
 )
 from config.presets import ADDED_BY_INCLUDE, PRESETS, Fields
@@ -56,7 +58,7 @@ def build_configuration(document: Document, locate: Locate) -> Configuration:
     """Return the configuration that *document* describes; *locate* finds the files it names."""
     root = document.root
     public_url = public_origin(root)
-    login = _login(root.get("login", {}))
+    login = _login(root.get("login", {}), locate)
     return Configuration(
         server=_server(root.get("server", {}), public_url, locate),
         admin=_admin(root.get("admin", {})),
@@ -138,9 +140,10 @@ def _session(section: dict[str, Any], public_url: str) -> SessionSettings:
     )
 
 
-def _login(section: dict[str, Any]) -> Login:
+def _login(section: dict[str, Any], locate: Locate) -> Login:
     accounts = quantities.flag(section.get("accounts", True))
-    is_only_way = len(section.get("providers", ())) == 1 and not accounts
+    delegates = "user_service" in section or "ldap" in section
+    is_only_way = len(section.get("providers", ())) == 1 and not accounts and not delegates
     registration = section.get("registration", {})
     return Login(
         accounts=accounts,
@@ -153,6 +156,8 @@ def _login(section: dict[str, Any]) -> Login:
                 registration=quantities.duration,
             )
         ),
+        user_service=_user_service(section["user_service"]) if "user_service" in section else None,
+        ldap=_ldap(section["ldap"], locate) if "ldap" in section else None,
         registration=(
             Registration(**_read(registration, domains=_hosts, tenant=str, roles=tuple))
             if quantities.flag(registration.get("enabled", False))
@@ -184,6 +189,27 @@ def _pages(section: PlacedMapping, locate: Locate) -> PageSettings:
 
 def _hosts(given: Any) -> tuple[str, ...]:
     return tuple(map(addresses.host_name, given))
+
+
+def _user_service(section: dict[str, Any]) -> UserService:
+    return UserService(**_read(section, url=str, token=Secret, timeout=quantities.duration))
+
+
+def _ldap(section: dict[str, Any], locate: Locate) -> Ldap:
+    texts = (
+        *("url", "security", "user_dn", "bind_dn", "base", "filter", "group_base"),
+        *("group_filter", "subject", "name", "email", "tenant"),
+    )
+    return Ldap(
+        **_read(
+            section,
+            **dict.fromkeys(texts, str),
+            ca_file=locate,
+            timeout=quantities.duration,
+            bind_password=Secret,
+            roles=dict,
+        )
+    )
 
 
 def _mail(section: dict[str, Any]) -> Mail:

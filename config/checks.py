@@ -168,6 +168,37 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
             )
     _check_namespaces(root, report)
     _check_mail(root, report)
+    _check_delegation(root, report)
+
+
+def _check_delegation(root: PlacedMapping, report: Report) -> None:
+    ldap = _find(root, "login", "ldap")
+    service = _find(root, "login", "user_service")
+    registration = _find(root, "login", "registration", "enabled", as_=quantities.flag)
+    if ldap and service:
+        report(ldap.place, "login.ldap: passwords are checked by user_service; say one of them")
+    if (ldap or service) and registration and registration.value:
+        report(
+            registration.place, "login.registration is for our own accounts; people are elsewhere"
+        )
+    if not ldap:
+        return
+    if bool(_find(root, "login", "ldap", "user_dn")) == bool(_find(root, "login", "ldap", "base")):
+        report(ldap.place, "login.ldap: say user_dn, or base to look for people below")
+    for key, words in (("user_dn", ("{login}",)), ("filter", ("{login}",)),
+                       ("group_filter", ("{dn}", "{login}"))):  # fmt: skip
+        given = _find(root, "login", "ldap", key, as_=str)
+        if given and not any(word in given.value for word in words):
+            report(given.place, f"login.ldap.{key}: {' or '.join(words)} must stand in it")
+    url = _find(root, "login", "ldap", "url", as_=addresses.ldap_url)
+    security = _find(root, "login", "ldap", "security")
+    is_open = url and url.value.startswith("ldap:") and security and security.value == "none"
+    if url and security and is_open and not addresses.is_loopback(addresses.ldap_host(url.value)):
+        report(
+            security.place,
+            "login.ldap.security: without TLS whoever is on the way reads every password; "
+            "none is for a directory on this machine",
+        )
 
 
 def _check_mail(root: PlacedMapping, report: Report) -> None:

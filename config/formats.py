@@ -14,6 +14,7 @@ from config.addresses import (
     endpoint,
     host_name,
     host_pattern,
+    ldap_url,
     network,
     origin,
     path_or_url,
@@ -28,6 +29,7 @@ from config.names import (
     field_name,
     field_value,
     identity_field_name,
+    ldap_dn,
     method,
     name,
     namespace,
@@ -45,7 +47,7 @@ FORMATS: Final[Mapping[str, Callable[[Any], object]]] = {
         secure_url, path_or_url, endpoint, store_url, database_url, path_pattern, literal_path,
         prefix, literal_target, name, namespace, method, cookie_name, query_parameter,
         identity_field_name, field_name, field_value, request_line, condition, acr, colour,
-        sender,
+        sender, ldap_url, ldap_dn,
     )
 }  # fmt: skip
 """The schema's `format` names and what reads them."""

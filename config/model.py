@@ -160,6 +160,40 @@ class Links(msgspec.Struct, frozen=True):
     registration: float = 86_400.0
 
 
+class UserService(msgspec.Struct, frozen=True):
+    """A service of the operator's that knows whose password is right."""
+
+    url: str
+    token: Secret | None = None
+    timeout: float = 5.0
+
+
+class Ldap(msgspec.Struct, frozen=True):
+    """A directory that knows whose password is right."""
+
+    url: str
+    security: Literal["starttls", "none"] = "starttls"
+    """Of `ldap://`; `ldaps://` has its own."""
+    ca_file: str = ""
+    timeout: float = 5.0
+    user_dn: str = ""
+    """With `{login}`; empty: looked for."""
+    bind_dn: str = ""
+    bind_password: Secret | None = None
+    base: str = ""
+    filter: str = "(uid={login})"
+    group_base: str = ""
+    """Empty: `memberOf` of the entry."""
+    group_filter: str = "(member={dn})"
+    roles: Mapping[str, str] = {}
+    """The DN of a group to the role that it gives."""
+    subject: str = "entryUUID"
+    """The attribute that is it; also the next two."""
+    name: str = "cn"
+    email: str = "mail"
+    tenant: str = ""
+
+
 class Registration(msgspec.Struct, frozen=True):
     """What strangers get who sign up."""
 
@@ -184,6 +218,9 @@ class Login(msgspec.Struct, frozen=True):
     links: Links = Links()
     registration: Registration | None = None
     """None: nobody signs up by themselves."""
+    user_service: UserService | None = None
+    """Where passwords are checked instead of in our own accounts; so is the next."""
+    ldap: Ldap | None = None
 
 
 class PageSettings(msgspec.Struct, frozen=True):

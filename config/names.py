@@ -28,6 +28,16 @@ def email(value: str) -> str:
     return value
 
 
+def ldap_dn(value: str) -> str:
+    """Return the DN of an entry, as far as one can see that it is one (RFC 4514)."""
+    parts = re.split(r"(?<!\\),", value)
+    if not value.isprintable() or not all(
+        re.fullmatch(r" *[A-Za-z0-9.-]+ *=.+", part) for part in parts
+    ):
+        raise ValueError("write a DN such as cn=editors,ou=groups,dc=example,dc=com")
+    return value
+
+
 def sender(value: str) -> str:
     """Return who mail comes from: `address`, or `Name <address>`."""
     name_, address = parseaddr(value)

@@ -336,6 +336,54 @@ _LINKS = _mapping(
     registration=_duration("To confirm an address.", "1m", "7d", default="1d"),
 )
 
+_USER_SERVICE = _mapping(
+    "A service of yours that checks passwords, instead of our own accounts.",
+    ("url",),
+    url=_text(
+        "an https URL",
+        "secure-url",
+        'Gets `POST` with `{"username", "password"}`; 200 says who that is, 401 no, and anything '
+        "else is an outage. Plain http only on this machine.",
+    ),
+    token=_words("Sent as `Authorization: Bearer`.", minLength=16, writeOnly=True),
+    timeout=_duration("How long it may take.", "100ms", "60s", default="5s"),
+)
+
+_LDAP = _mapping(
+    "A directory that checks passwords, instead of our own accounts. It needs the extra `ldap`.",
+    ("url",),
+    url=_text("ldaps://HOST or ldap://HOST", "ldap-url", "Where it is."),
+    security=_one_of(
+        "Of `ldap://`: `starttls` checks the certificate; `none` is for this machine only.",
+        *("starttls", "none"),
+        default="starttls",
+    ),
+    ca_file=_words("PEM file with the authorities that are believed, beside this file."),
+    timeout=_duration("How long one answer may take.", "100ms", "60s", default="5s"),
+    user_dn=_words("The DN of somebody, with `{login}`. Left out: they are looked for."),
+    bind_dn=_words("Who looks for them. Default: nobody in particular."),
+    bind_password=_words("The password that goes with it.", writeOnly=True),
+    base=_words("Below which they are looked for."),
+    filter=_words("What is looked for, with `{login}`.", default="(uid={login})"),
+    group_base=_words("Below which groups are looked for. Left out: `memberOf` of the entry."),
+    group_filter=_words("Their groups, with `{dn}` or `{login}`.", default="(member={dn})"),
+    roles={
+        "type": "object",
+        "description": "The DN of a group, and the role that it gives.",
+        "propertyNames": _text("a DN", "ldap-dn", "The DN of a group."),
+        "additionalProperties": _words("A role."),
+        "default": {},
+    },
+    subject=_words(
+        "The attribute that is the subject: one that never changes hands. `objectGUID` is read "
+        "as a GUID.",
+        default="entryUUID",
+    ),
+    name=_words("The attribute that is the name.", default="cn"),
+    email=_words("The attribute that is the e-mail address.", default="mail"),
+    tenant=_words("The tenant that everybody in it belongs to. Default: none."),
+)
+
 _REGISTRATION = _mapping(
     "Whether strangers may make themselves an account. It works when they have shown that the "
     "e-mail address is theirs; `login.mail` is needed.",
@@ -383,6 +431,8 @@ _LOGIN = _mapping(
     mail=_MAIL,
     links=_LINKS,
     registration=_REGISTRATION,
+    user_service=_USER_SERVICE,
+    ldap=_LDAP,
 )
 
 _COLOUR: Final = "a colour such as '#2c56c4'"

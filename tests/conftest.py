@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import redis
 
 from auth.io.embedded import EmbeddedStore
 from tests.cluster import Cluster
+from tests.ldap_server import SLAPD, Directory, running_directory
 from tests.postgres import INITDB, Postgres, running_postgres
 
 SOAKS_FOR = 7200
@@ -60,6 +62,19 @@ def valkey(valkey_process: Valkey) -> Valkey:
     """The run's real server, empty."""
     valkey_process.flush()
     return valkey_process
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
+    """A real OpenLDAP; for tests that also need python-ldap."""
+    if (SLAPD is None or find_spec("ldap") is None) and not os.environ.get("CI"):
+        pytest.skip("slapd or python-ldap is not installed")
+    # Here: that module has tests, which are found where they are.
+    from tests.gateway.io.test_tls import make_certificate  # noqa: PLC0415
+
+    certificate = make_certificate(tmp_path_factory.mktemp("ldap"), "ldap", "127.0.0.1")
+    with running_directory(certificate.cert_file, certificate.key_file) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -100,18 +100,27 @@ class Answers:
     @property
     def serves_sign_in(self) -> bool:
         """Whether people sign in here, and not at a login service of the operator's own."""
-        has_ways = self._login.accounts or bool(self._login.providers)
+        has_ways = self._login.accounts or bool(self._login.providers) or self._delegates
         return has_ways and urlsplit(self._login.url).path == LOGIN_PATH
 
     @property
     def takes_passwords(self) -> bool:
-        """Whether accounts of our own may sign in here."""
-        return self._login.accounts and self.serves_sign_in
+        """Whether people may sign in here with a password."""
+        return (self._login.accounts or self._delegates) and self.serves_sign_in
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether the passwords that are taken are those of our own accounts."""
+        return self.takes_passwords and not self._delegates
+
+    @property
+    def _delegates(self) -> bool:
+        return self._login.user_service is not None or self._login.ldap is not None
 
     @property
     def offers_reset(self) -> bool:
         """Whether people may ask for a link when they forgot their password."""
-        return self.takes_passwords and self._login.mail is not None
+        return self.has_accounts and self._login.mail is not None
 
     @property
     def offers_registration(self) -> bool:

@@ -1,10 +1,10 @@
 """The beginning of a session for an account of our own, whatever it was proven with."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from auth.cookies import set_cookie
 from auth.login.account import Account
-from auth.login.accounts import Accounts
 from auth.login.answers import Answers, Fields
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
@@ -30,6 +30,18 @@ def acr_of(amr: tuple[str, ...]) -> str:
     return PHISHING_RESISTANT if "pop" in amr else MFA
 
 
+class Credentials(Protocol):
+    """Who knows whether a password is right: our own accounts, or those who are asked instead."""
+
+    async def sign_in(self, login: str, password: str) -> Account | None:
+        """Return who signs in, or None; raise `SignInQueueFull` or `AuthUnavailable`."""
+        ...
+
+    async def is_current(self, account: Account) -> bool:
+        """Tell whether *account* may still sign in; raise `AuthUnavailable`."""
+        ...
+
+
 class Beginnings:
     """Begins sessions."""
 
@@ -39,7 +51,7 @@ class Beginnings:
         answers: Answers,
         *,
         store: SessionStore,
-        accounts: Accounts,
+        accounts: Credentials,
         clock: Callable[[], float],
     ) -> None:
         self._settings = configuration.session

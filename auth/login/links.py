@@ -288,7 +288,7 @@ class Links:
     async def _behind(
         self, visit: Visit, secret: str, find: Callable[[], str], show: _Show
     ) -> LoginAnswer:
-        if not self._answers.takes_passwords:
+        if not self._answers.has_accounts:
             return self._answers.error_page(visit, _NOT_HERE)
         try:
             username = await self._accounts.ask(find)
@@ -305,7 +305,7 @@ class Links:
         act: _Act,
     ) -> LoginAnswer:
         """Do *act* with the password of the form, or *show* the form again with what was wrong."""
-        if not self._answers.takes_passwords:
+        if not self._answers.has_accounts:
             return self._answers.error_page(visit, _NOT_HERE)
         form = visit.request.form
         password = form.get("password", "")

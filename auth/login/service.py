@@ -11,6 +11,7 @@ from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.io.unfinished import UnfinishedSignIns
+from auth.io.user_service import UserServiceCheck
 from auth.login.accounts import Accounts
 from auth.login.answers import (
     ACCOUNT_PATH,
@@ -29,7 +30,7 @@ from auth.login.answers import (
     Problem,
 )
 from auth.login.back_channel import BackChannel
-from auth.login.beginning import Beginnings
+from auth.login.beginning import Beginnings, Credentials
 from auth.login.factors import Factors
 from auth.login.front_channel import FrontChannel
 from auth.login.known_devices import KnownDevices
@@ -49,7 +50,7 @@ from auth.login.throttle import Throttle
 from auth.login.visit import Visit, Visits
 from auth.ports import AuthUnavailable, SessionStore, TooManySessions
 from auth.session import digest
-from config.model import Configuration
+from config.model import Configuration, Login
 
 _log = logging.getLogger(__name__)
 
@@ -132,13 +133,15 @@ class LoginService:
         self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
-        beginnings = Beginnings(settings, answers, store=store, accounts=accounts, clock=clock)
+        delegate = delegate_of(settings.login)
+        credentials = delegate or accounts
+        beginnings = Beginnings(settings, answers, store=store, accounts=credentials, clock=clock)
         sign_in = SignIn(
             settings,
             answers,
-            accounts=accounts,
+            accounts=credentials,
             beginnings=beginnings,
-            second_factor=self._open_factors(settings, beginnings),
+            second_factor=None if delegate else self._open_factors(settings, beginnings),
             throttle=throttle,
             clock=clock,
             at_providers=provider_sign_in,
@@ -326,6 +329,24 @@ def _note_fault(name: str, error: Exception) -> None:
     _log.error(
         "your own page %s.html could not be shown: %s: %s", name, type(error).__name__, error
     )
+
+
+def delegate_of(login: Login) -> Credentials | None:
+    """Return who checks passwords instead of our own accounts, if *login* names somebody.
+
+    Raises:
+        AuthUnavailable: what LDAP needs is not installed.
+    """
+    if login.user_service is not None:
+        return UserServiceCheck(login.user_service)
+    if login.ldap is None:
+        return None
+    try:
+        from auth.io.ldap_directory import LdapCheck  # noqa: PLC0415 - an extra that may be missing
+    except ImportError as error:
+        _log.error("login.ldap needs an extra: pip install 'doorward[ldap]'")
+        raise AuthUnavailable("login.ldap needs an extra: doorward[ldap]") from error
+    return LdapCheck(login.ldap)
 
 
 def _page(show: _Handler, submit: _Handler) -> dict[str, _Handler]:

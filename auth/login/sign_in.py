@@ -21,7 +21,7 @@ from auth.login.answers import (
     Problem,
     patience,
 )
-from auth.login.beginning import OURS, Beginnings
+from auth.login.beginning import OURS, Beginnings, Credentials
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.provider_sign_in import ProviderSignIn
@@ -80,7 +80,7 @@ class SignIn:
         configuration: Configuration,
         answers: Answers,
         *,
-        accounts: Accounts,
+        accounts: Credentials,
         throttle: Throttle | None,
         clock: Callable[[], float],
         beginnings: Beginnings,
@@ -139,7 +139,7 @@ class SignIn:
             issuer = visit.identity.claims.get("iss")
             asked = step_up_in(visit.request.query) or "prompt" in visit.request.query
             return next((each for each in providers if asked and each.issuer == issuer), None)
-        if len(providers) == 1 and not self._login.accounts:
+        if len(providers) == 1 and not self._answers.takes_passwords:
             return providers[0]
         return None
 
@@ -193,6 +193,9 @@ class SignIn:
         except SignInQueueFull as full:
             await self._forgive(login, address)
             return self._refuse(visit, _BUSY, retry_after=full.retry_after)
+        except AuthUnavailable:
+            await self._forgive(login, address)  # nobody can tell whether it was wrong
+            raise
         if account is None:
             return self._refuse(visit, _WRONG)
         await self._forgive(login, address)
@@ -235,6 +238,8 @@ class SignIn:
         return self._answers.redirect(f"{AUTHENTICATOR_PATH}?{query}")
 
     async def _account_of(self, subject: str) -> Account | None:
+        if not isinstance(self._accounts, Accounts):
+            return None  # they are elsewhere, and have no factors here
         try:
             return await asyncio.to_thread(self._accounts.find_subject, subject)
         except DatabaseUnavailable as error:

@@ -11,6 +11,8 @@ from config.addresses import (
     host_pattern,
     is_loopback,
     is_wildcard,
+    ldap_host,
+    ldap_url,
     network,
     origin,
     path_or_url,
@@ -217,3 +219,23 @@ def test_a_database_of_another_form_is_refused(written: str) -> None:
 def test_a_url_with_credentials_is_told_what_is_wrong_with_it(written: str) -> None:
     with pytest.raises(ValueError, match="must not carry a user name or password"):
         secure_url(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [("ldaps://ldap.example.com", "ldap.example.com"), ("ldap://127.0.0.1:3890", "127.0.0.1"),
+     ("ldap://[::1]:389", "::1")],
+)  # fmt: skip
+def test_a_directory_is_an_ldap_url(written: str, host: str) -> None:
+    assert ldap_url(written) == written
+    assert ldap_host(written) == host
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "ldap.example.com", "ldap://", "http://h", "ldapi:///x", "ldap://h/dc=x", "ldap://h?x",
+     "ldap://u@h", "ldap://a b", "ldap://h1 ldap://h2"],
+)  # fmt: skip
+def test_a_directory_of_another_form_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match=r"[a-z]"):
+        ldap_url(written)

@@ -10,6 +10,7 @@ from config.model import (
     Certificate,
     Endpoint,
     HealthCheck,
+    Ldap,
     Limits,
     Links,
     Mail,
@@ -24,6 +25,7 @@ from config.model import (
     TokenIssuer,
     Upstream,
     UpstreamLimits,
+    UserService,
     Webhook,
 )
 from tests.config.reading_support import MINIMAL, configuration, place_of
@@ -418,3 +420,50 @@ routes:
     found = {each.id: each.providers for each in routes}
     assert found == {"one": ("a",), "two": ("a", "b"), "named": ("c",), "none": (), "any": ()}
     assert routes[-1].prompt == "login"
+
+
+def test_a_directory_and_a_user_service_are_read_in_full() -> None:
+    ldap = configuration(
+        MINIMAL
+        + """\
+login:
+  ldap:
+    url: ldaps://ldap.example.com
+    bind_dn: cn=gateway,dc=example,dc=com
+    bind_password: p
+    base: ou=people,dc=example,dc=com
+    filter: (mail={login})
+    group_base: ou=groups,dc=example,dc=com
+    group_filter: (memberUid={login})
+    roles: {"cn=editors,ou=groups,dc=example,dc=com": editor}
+    timeout: 2s
+    subject: objectGUID
+    tenant: acme
+"""
+    ).login.ldap
+    assert ldap == Ldap(
+        "ldaps://ldap.example.com",
+        bind_dn="cn=gateway,dc=example,dc=com",
+        bind_password=Secret("p"),
+        base="ou=people,dc=example,dc=com",
+        filter="(mail={login})",
+        group_base="ou=groups,dc=example,dc=com",
+        group_filter="(memberUid={login})",
+        roles={"cn=editors,ou=groups,dc=example,dc=com": "editor"},
+        timeout=2.0,
+        subject="objectGUID",
+        tenant="acme",
+    )
+    service = "{url: 'https://users.example/check', token: a-long-enough-token, timeout: 1s}"
+    read = configuration(MINIMAL + f"login: {{user_service: {service}}}\n").login
+    assert read.user_service == UserService(
+        "https://users.example/check", Secret("a-long-enough-token"), 1.0
+    )
+
+
+def test_people_of_a_directory_and_of_a_provider_are_told_apart() -> None:
+    """Else the one could speak for the people of the other."""
+    providers = "providers: [{id: corp, issuer: 'https://i.example', client_id: c}]"
+    service = "user_service: {url: 'https://users.example/check'}"
+    login = configuration(MINIMAL + f"login: {{accounts: false, {service}, {providers}}}\n").login
+    assert [each.namespace for each in login.providers] == ["corp"]

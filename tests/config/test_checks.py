@@ -38,6 +38,21 @@ HTTPS = "server: {public_url: https://a.example}\n"
             "reads the links",
         ),
         ("login: {registration: {enabled: true}}", "true", "login.mail"),
+        ("login: {ldap: {url: 'ldaps://h'}}", "{url", "user_dn, or base"),
+        ("login: {ldap: {url: 'ldaps://h', base: x, user_dn: 'a={login}'}}", "{url", "user_dn, or"),
+        ("login: {ldap: {url: 'ldaps://h', base: x, filter: (a=b)}}", "(a=b)", "{login}"),
+        ("login: {ldap: {url: 'ldaps://h', user_dn: 'cn=a'}}", "'cn=a'", "{login}"),
+        ("login: {ldap: {url: 'ldaps://h', base: x, group_filter: (a=b)}}", "(a=b)", "{dn}"),
+        (
+            "login: {ldap: {url: 'ldap://h', base: x, security: none}}",
+            "none",
+            "reads every password",
+        ),
+        (
+            "login: {user_service: {url: 'https://u'}, ldap: {url: 'ldaps://h', base: x}}",
+            "{url: 'ldaps",
+            "one of them",
+        ),
         ("login: {url: //evil.example}", "//evil.example", "empty segment"),
         (
             "login: {providers: [{id: a, issuer: 'https://i', client_id: c, scopes: [email]}]}",

@@ -8,6 +8,7 @@ from config.names import (
     field_value,
     fold,
     identity_field_name,
+    ldap_dn,
     method,
     name,
     query_parameter,
@@ -128,3 +129,16 @@ def test_a_sender_is_an_address_with_or_without_a_name(written: str) -> None:
 def test_a_sender_of_another_form_is_refused(written: str) -> None:
     with pytest.raises(ValueError, match="e-mail address"):
         sender(written)
+
+
+@pytest.mark.parametrize(
+    "written", ["dc=example", "CN=A B, ou=x,dc=y", "cn=a\\,b,dc=y", "2.5.4.3=a"]
+)
+def test_a_dn_is_attributes_and_values(written: str) -> None:
+    assert ldap_dn(written) == written
+
+
+@pytest.mark.parametrize("written", ["", "editors", "cn=", "cn=a,", "=a", "cn=a\n,dc=b"])
+def test_a_dn_of_another_form_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="write a DN"):
+        ldap_dn(written)

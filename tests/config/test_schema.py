@@ -66,6 +66,8 @@ def test_what_no_message_may_show_is_marked() -> None:
         ".login.providers.items.client_secret",
         ".login.mail.smtp.password",
         ".login.mail.webhook.secret",
+        ".login.user_service.token",
+        ".login.ldap.bind_password",
     }
 
 

@@ -76,7 +76,9 @@ async def test_a_disabled_account_does_not_sign_in_until_it_is_enabled(accounts:
     assert await accounts.sign_in("ada", PASSWORD) is not None
 
 
-@pytest.mark.parametrize("login", ["nobody", "", "x" * (MAX_LOGIN + 1), "a\x00b", "ada", "eve"])
+@pytest.mark.parametrize(
+    "login", ["nobody", "", "x" * (MAX_LOGIN + 1), "a\x00b", "ada", "eve", "new"]
+)
 async def test_every_name_costs_one_verification_with_the_same_parameters(
     accounts: Accounts, hasher: CountingHasher, login: str
 ) -> None:
@@ -84,6 +86,7 @@ async def test_every_name_costs_one_verification_with_the_same_parameters(
     accounts.add("ada", PASSWORD)
     accounts.add("eve", PASSWORD)
     accounts.set_disabled("eve", disabled=True)
+    accounts.add("new", None)  # invited, and without a password yet
     await accounts.sign_in(login, "not this one")
     assert hasher.verified == [extract_parameters(hasher.hash("any"))]
 

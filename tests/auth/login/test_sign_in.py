@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from argon2 import PasswordHasher
 
 from auth.identity import Authenticated, Identity
@@ -18,7 +20,7 @@ from auth.login.service import LoginService
 from auth.login.throttle import Bucket, StoreThrottle
 from auth.ports import AuthUnavailable
 from auth.session import SessionRecord, digest
-from config.model import Login
+from config.model import Login, UserService
 from tests.auth.login.conftest import (
     PASSWORD,
     PUBLIC,
@@ -466,3 +468,38 @@ async def test_only_where_a_provider_has_domains_an_address_is_asked_for(
     corp_site.service = corp_site.service.reconfigured(configured())
     shown = PageReader((await corp_site.browser().get("/.doorward/login")).body)
     assert not [*shown.all("input", name="email")]
+
+
+async def test_passwords_that_are_checked_elsewhere_are_not_those_of_our_accounts(
+    site: Site, store: RedisSessionStore
+) -> None:
+    async def users(request: web.Request) -> web.Response:
+        asked = await request.json()
+        if asked["username"] == "out":
+            return web.Response(status=503)
+        if asked["password"] != "their own":
+            return web.Response(status=401)
+        return web.json_response({"subject": "u-7", "groups": ["maths"]})
+
+    application = web.Application()
+    application.router.add_post("/check", users)
+    async with TestServer(application) as server:
+        login = Login(accounts=False, user_service=UserService(str(server.make_url("/check"))))
+        throttle = StoreThrottle(store.commands, pair=Bucket(size=2, seconds_each=600.0))
+        site.service = LoginService(
+            configured(login=login), store, site.accounts, SECRET, throttle=throttle
+        )
+        browser = site.browser()
+        assert (await browser.get(LOGIN)).status == 200
+        await browser.sign_in(username="ada", password="their own")
+        record = await store.find(digest(browser.session))
+        assert isinstance(record, SessionRecord)
+        assert (record.subject, record.groups, record.amr) == ("u-7", ("maths",), ("pwd",))
+        for _ in range(3):  # an outage is no wrong password, and costs no token
+            with pytest.raises(AuthUnavailable):
+                await browser.post(LOGIN, {"username": "out", "password": PASSWORD})
+        answers = [
+            (await browser.post(LOGIN, {"username": "ada", "password": PASSWORD})).status
+            for _ in range(3)
+        ]
+        assert answers == [401, 401, 429]
