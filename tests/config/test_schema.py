@@ -68,6 +68,7 @@ def test_what_no_message_may_show_is_marked() -> None:
         ".login.mail.webhook.secret",
         ".login.user_service.token",
         ".login.ldap.bind_password",
+        ".login.factor_key",
     }
 
 
