@@ -50,13 +50,13 @@ async def bench(
     strict = StrictUpstream()
     async with upstream(strict) as backend:
         if request.param == "here":
-            limits = Limits(head_timeout=0.3)
+            limits = Limits(head_timeout=1.0)
             settings = configuration(one_upstream(backend), [APP], limits=limits)
             async with gateway(settings) as running:
                 yield Bench(running, strict)
         else:
             directory = tmp_path_factory.mktemp("gateway")
-            server = "limits: {head_timeout: 300ms}"
+            server = "limits: {head_timeout: 1s}"
             async with outside(directory, backend, ROUTES, server=server) as running:
                 yield Bench(running, strict)
 
