@@ -603,8 +603,8 @@ _ACCESS = {
             tenants=_set(_words("A tenant."), "Belongs to one of these tenants."),
             acr={
                 "description": "Signed in as strongly as one of these says (`acr`), the best "
-                "first: `mfa` with two factors, `phr` with a passkey, or what your provider calls "
-                "it. Who is signed in otherwise is asked for more.",
+                "first: `mfa` with two factors, or what your provider calls it. Who is signed in "
+                "otherwise is asked for more.",
                 "anyOf": [
                     _ACR,
                     _set(_ACR, "Several ways.", minItems=1),

@@ -49,11 +49,6 @@ class UnfinishedSignIns:
         """Return what was kept for *binding*, once."""
         return _read(await self._call("GETDEL", _key(binding))) if binding else None
 
-    async def use_challenge(self, challenge: bytes, live_for: int) -> bool:
-        """Note that *challenge* is used up; False if it was before. *live_for* in seconds."""
-        key = f"doorward:challenge:{digest(challenge.hex())}"
-        return bool(await self._call("SET", key, "used", "NX", "EX", live_for))
-
     async def _call(self, *command: Any) -> Any:
         try:
             return await self._commands.execute_command(*command)  # type: ignore[no-untyped-call]

@@ -17,17 +17,11 @@ from config.model import Configuration
 
 MFA = "mfa"
 """`acr` of a sign-in with two factors; also what RFC 8176 calls it in `amr`."""
-PHISHING_RESISTANT = "phr"
-"""`acr` of a sign-in with a passkey (OpenID Connect Extended Authentication Profile ACR Values)."""
-
-OURS = frozenset({MFA, PHISHING_RESISTANT})
 
 
 def acr_of(amr: tuple[str, ...]) -> str:
     """Return how strong a sign-in with the methods *amr* of ours was; empty: one factor."""
-    if MFA not in amr:
-        return ""
-    return PHISHING_RESISTANT if "pop" in amr else MFA
+    return MFA if MFA in amr else ""
 
 
 class Credentials(Protocol):

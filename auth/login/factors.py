@@ -1,10 +1,10 @@
-"""The second factors of the accounts: authenticator apps, recovery codes, passkeys.
+"""The second factors of the accounts: authenticator apps and recovery codes.
 
 How this works. All of it lies in the database of the accounts. What could be used by whoever reads
 it is not there: the secret of an app is sealed with a key that the database does not have, of a
-recovery code there is a hash, of a passkey the public key. What counts once is counted by the
-database: an app's time step, a recovery code, a passkey's counter are taken by one statement that
-only one of several requests can win, on whatever gateway it is.
+recovery code there is a hash. What counts once is counted by the database: an app's time step and a
+recovery code are taken by one statement that only one of several requests can win, on whatever
+gateway it is.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from auth.io.database import Database, DatabaseUnavailable, Taken
+from auth.io.database import Database, DatabaseUnavailable
 from auth.login.account import Account
 from auth.login.recovery_codes import code_digest, new_codes
 from auth.login.totp import matching_step
@@ -23,31 +23,12 @@ from auth.sealing import seal, unseal
 
 _T = TypeVar("_T")
 
-MOST_PASSKEYS = 20
-"""Of one account: a page lists them all."""
-
-
-class Passkey(msgspec.Struct, frozen=True):
-    """A passkey of an account. Times are epoch seconds."""
-
-    id: str
-    """The credential id, base64url."""
-    subject: str
-    public_key: bytes
-    """COSE_Key (RFC 9052 section 7)."""
-    sign_count: int
-    name: str
-    created_at: float
-    used_at: float
-    """0: not since it was made."""
-
 
 class OwnFactors(msgspec.Struct, frozen=True):
     """What one account has."""
 
     totp_since: float = 0.0
     """When the app was set up, epoch seconds; 0: it was not."""
-    passkeys: tuple[Passkey, ...] = ()
     recovery_codes: int = 0
     """Those that are left."""
     required: bool = False
@@ -56,10 +37,9 @@ class OwnFactors(msgspec.Struct, frozen=True):
     @property
     def are_there(self) -> bool:
         """Whether a sign-in with a password must go on with a second factor."""
-        return bool(self.totp_since or self.passkeys)
+        return bool(self.totp_since)
 
 
-_PASSKEY = "SELECT id, subject, public_key, sign_count, name, created_at, used_at FROM passkeys "
 _KEEP_TOTP = (
     "INSERT INTO totp_secrets (subject, sealed, last_step, created_at)"
     " VALUES (:subject, :sealed, :step, :now) ON CONFLICT (subject) DO UPDATE"
@@ -71,17 +51,7 @@ _USE_STEP = (
 )
 _USE_CODE = "DELETE FROM recovery_codes WHERE digest = :digest RETURNING subject"
 _ADD_CODE = "INSERT INTO recovery_codes (digest, subject) VALUES (:digest, :subject)"
-_ADD_PASSKEY = (
-    "INSERT INTO passkeys (id, subject, public_key, sign_count, name, created_at, used_at)"
-    " VALUES (:id, :subject, :public_key, :sign_count, :name, :created_at, :used_at)"
-)
-# WebAuthn section 7.2 step 22: a counter that does not grow speaks of a copied passkey; one that
-# stays 0 says nothing.
-_USE_PASSKEY = (
-    "UPDATE passkeys SET sign_count = :count, used_at = :now WHERE id = :id"
-    " AND (sign_count < :count OR (sign_count = 0 AND :count = 0)) RETURNING id"
-)
-_OF_SUBJECT = ("totp_secrets", "recovery_codes", "passkeys")
+_OF_SUBJECT = ("totp_secrets", "recovery_codes")
 
 
 class UnreadableSecret(Exception):
@@ -125,14 +95,10 @@ class Factors:
             ((codes,),) = connection.execute(
                 "SELECT count(*) FROM recovery_codes WHERE subject = :subject", subject=subject
             )
-            passkeys = connection.execute(
-                _PASSKEY + "WHERE subject = :subject ORDER BY created_at, id", subject=subject
-            )
             required = connection.execute("SELECT kind, name FROM required_factors")
         names = {("subject", subject), *(("role", role) for role in account.roles)}
         return OwnFactors(
             totp_since=since[0][0] if since else 0.0,
-            passkeys=tuple(Passkey(row[0], row[1], bytes(row[2]), *row[3:]) for row in passkeys),
             recovery_codes=codes,
             required=any((kind, name) in names for kind, name in required),
         )
@@ -202,48 +168,6 @@ class Factors:
         """Tell whether *code* is one of *subject*'s, and use it up."""
         with self._database.writing() as connection:
             return bool(connection.execute(_USE_CODE, digest=code_digest(subject, code)))
-
-    # Passkeys ---------------------------------------------------------------------------------
-
-    def add_passkey(self, passkey: Passkey) -> bool:
-        """Keep *passkey*; False if somebody has it already, or its owner has too many."""
-        count = "SELECT count(*) FROM passkeys WHERE subject = :subject"
-        try:
-            with self._database.writing() as connection:
-                ((there,),) = connection.execute(count, subject=passkey.subject)
-                if there >= MOST_PASSKEYS:
-                    return False
-                connection.execute(_ADD_PASSKEY, **msgspec.structs.asdict(passkey))
-        except Taken:
-            return False
-        return True
-
-    def passkey(self, credential_id: str) -> Passkey | None:
-        """Return the passkey with that id."""
-        with self._database.reading() as connection:
-            rows = connection.execute(_PASSKEY + "WHERE id = :id", id=credential_id)
-        return Passkey(rows[0][0], rows[0][1], bytes(rows[0][2]), *rows[0][3:]) if rows else None
-
-    def use_passkey(self, credential_id: str, count: int) -> bool:
-        """Note that the passkey was used, with its counter at *count*; False if it went back."""
-        with self._database.writing() as connection:
-            return bool(
-                connection.execute(_USE_PASSKEY, id=credential_id, count=count, now=self._clock())
-            )
-
-    def rename_passkey(self, subject: str, credential_id: str, name: str) -> bool:
-        """Give a passkey of *subject* another name; False if it has no such passkey."""
-        statement = (
-            "UPDATE passkeys SET name = :name WHERE id = :id AND subject = :subject RETURNING id"
-        )
-        with self._database.writing() as connection:
-            return bool(connection.execute(statement, name=name, id=credential_id, subject=subject))
-
-    def remove_passkey(self, subject: str, credential_id: str) -> bool:
-        """Forget a passkey of *subject*; False if it has no such passkey."""
-        statement = "DELETE FROM passkeys WHERE id = :id AND subject = :subject RETURNING id"
-        with self._database.writing() as connection:
-            return bool(connection.execute(statement, id=credential_id, subject=subject))
 
     # For administrators -----------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from auth.login.answers import (
     Fields,
     Problem,
 )
-from auth.login.beginning import MFA, PHISHING_RESISTANT, Beginnings
+from auth.login.beginning import MFA, Beginnings
 from auth.login.factors import Factors, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.pages import moment
@@ -297,7 +297,7 @@ class OwnAccount:
     async def _remove_authenticator(
         self, visit: Visit, account: Account, own: OwnFactors
     ) -> LoginAnswer:
-        if own.required and not own.passkeys:
+        if own.required:
             return await self._overview(visit, account, own, problem=_MUST)
         await self._factors.ask(self._factors.remove_totp, account.subject)
         own = await self._factors.ask(self._factors.of, account)
@@ -362,7 +362,7 @@ class OwnAccount:
         if account is None or account.disabled:
             return self._not_ours(visit)
         own = await self._factors.ask(self._factors.of, account)
-        wanted = StepUp((MFA, PHISHING_RESISTANT) if own.are_there else (), RECENT)
+        wanted = StepUp((MFA,) if own.are_there else (), RECENT)
         age = self._clock() - identity.auth_time
         enough = wanted.is_strong_enough(identity.acr, identity.amr) and not wanted.is_too_old(age)
         if recent and not enough:

@@ -50,17 +50,6 @@ CREATE TABLE recovery_codes (
     subject TEXT NOT NULL
 ) STRICT
 """
-_PASSKEYS = """
-CREATE TABLE passkeys (
-    id TEXT PRIMARY KEY,
-    subject TEXT NOT NULL,
-    public_key BLOB NOT NULL,
-    sign_count INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    created_at REAL NOT NULL,
-    used_at REAL NOT NULL
-) STRICT
-"""
 _REQUIRED_FACTORS = """
 CREATE TABLE required_factors (
     kind TEXT NOT NULL,
@@ -72,8 +61,6 @@ _FACTORS = (
     _TOTP_SECRETS,
     _RECOVERY_CODES,
     "CREATE INDEX recovery_codes_subject ON recovery_codes (subject)",
-    _PASSKEYS,
-    "CREATE INDEX passkeys_subject ON passkeys (subject)",
     _REQUIRED_FACTORS,
 )
 

@@ -21,7 +21,7 @@ from auth.login.answers import (
     Problem,
     patience,
 )
-from auth.login.beginning import OURS, Beginnings, Credentials
+from auth.login.beginning import MFA, Beginnings, Credentials
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.provider_sign_in import ProviderSignIn
@@ -229,7 +229,7 @@ class SignIn:
         account = await self._account_of(identity.subject)
         if self._second_factor is None or account is None or account.disabled:
             return None
-        if OURS.isdisjoint(asked.acr_values):
+        if MFA not in asked.acr_values:
             return self._answers.error_page(visit, _CANNOT)
         own = await self._second_factor.of(account)
         if own.are_there:

@@ -50,13 +50,6 @@ async def test_what_is_no_record_is_no_sign_in(commands: Redis) -> None:
     assert await unfinished.find("binding") is None
 
 
-async def test_a_challenge_is_used_once(commands: Redis) -> None:
-    unfinished = UnfinishedSignIns(commands)
-    assert await unfinished.use_challenge(b"one", 60)
-    assert not await unfinished.use_challenge(b"one", 60)
-    assert await unfinished.use_challenge(b"two", 60)
-
-
 async def test_a_store_that_is_out_is_an_outage() -> None:
     async with Redis.from_url("unix:///nowhere.sock") as commands:
         with pytest.raises(AuthUnavailable):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auth.login.beginning import OURS, acr_of
+from auth.login.beginning import acr_of
 
 
 @pytest.mark.parametrize(
@@ -11,11 +11,7 @@ from auth.login.beginning import OURS, acr_of
         (("pwd",), ""),
         (("pwd", "otp"), ""),
         (("pwd", "otp", "mfa"), "mfa"),
-        (("pwd", "pop", "mfa"), "phr"),
-        (("pop", "user", "mfa"), "phr"),
-        (("pop",), ""),
     ],
 )
-def test_two_factors_and_a_passkey_have_names(amr: tuple[str, ...], acr: str) -> None:
+def test_two_factors_have_a_name(amr: tuple[str, ...], acr: str) -> None:
     assert acr_of(amr) == acr
-    assert acr in {"", *OURS}

@@ -11,7 +11,7 @@ import pytest
 
 from auth.io.database import Database, SqliteDatabase
 from auth.login.account import Account
-from auth.login.factors import MOST_PASSKEYS, Factors, OwnFactors, Passkey, UnreadableSecret
+from auth.login.factors import Factors, OwnFactors, UnreadableSecret
 from auth.login.schema import VERSIONS
 from auth.login.totp import code_of
 from auth.ports import AuthUnavailable
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 KEY, SECRET = "k" * 32, bytes(20)
 ADA = Account("ada-1", "ada", "Ada", "", ("editor",), (), "", False, 0, 0.0, 0.0)
 BOB = msgspec.structs.replace(ADA, subject="bob-1", login="bob", roles=())
-PASSKEY = Passkey("id1", "ada-1", b"\x00key", 5, "Phone", 100.0, 0.0)
 
 
 class Hands:
@@ -139,42 +138,6 @@ def test_new_recovery_codes_replace_the_old_ones(factors: Factors) -> None:
     assert all(factors.use_recovery_code("ada-1", code) for code in new)
 
 
-def test_the_counter_of_a_passkey_only_grows(factors: Factors) -> None:
-    assert factors.add_passkey(PASSKEY)
-    assert factors.of(ADA).passkeys == (PASSKEY,)
-    assert factors.use_passkey("id1", 6)
-    assert not factors.use_passkey("id1", 6)
-    assert not factors.use_passkey("id1", 0)
-    assert factors.use_passkey("id1", 9)
-    found = factors.passkey("id1")
-    assert found is not None
-    assert (found.sign_count, found.used_at) == (9, 30_000.0)
-
-
-def test_a_passkey_that_does_not_count_may_be_used_again(factors: Factors) -> None:
-    factors.add_passkey(msgspec.structs.replace(PASSKEY, sign_count=0))
-    assert factors.use_passkey("id1", 0)
-    assert factors.use_passkey("id1", 0)
-
-
-def test_a_passkey_has_one_owner_and_nobody_has_too_many(factors: Factors) -> None:
-    assert factors.add_passkey(PASSKEY)
-    assert not factors.add_passkey(msgspec.structs.replace(PASSKEY, subject="bob-1"))
-    for number in range(1, MOST_PASSKEYS):
-        assert factors.add_passkey(msgspec.structs.replace(PASSKEY, id=f"more{number}"))
-    assert not factors.add_passkey(msgspec.structs.replace(PASSKEY, id="last"))
-
-
-def test_only_its_owner_renames_or_removes_a_passkey(factors: Factors) -> None:
-    factors.add_passkey(PASSKEY)
-    assert not factors.rename_passkey("bob-1", "id1", "Mine")
-    assert not factors.remove_passkey("bob-1", "id1")
-    assert factors.rename_passkey("ada-1", "id1", "Key")
-    assert factors.of(ADA).passkeys[0].name == "Key"
-    assert factors.remove_passkey("ada-1", "id1")
-    assert factors.passkey("id1") is None
-
-
 def test_a_factor_may_be_required_of_a_person_or_a_role(factors: Factors) -> None:
     factors.require("role", "editor", required=True)
     assert (factors.of(ADA).required, factors.of(BOB).required) == (True, False)
@@ -190,7 +153,6 @@ def test_a_reset_leaves_the_password_and_what_is_required(factors: Factors) -> N
     for subject in ("ada-1", "bob-1"):
         set_up(factors, subject)
         factors.renew_recovery_codes(subject)
-    factors.add_passkey(PASSKEY)
     factors.require("subject", "ada-1", required=True)
     factors.reset("ada-1")
     assert factors.of(ADA) == OwnFactors(required=True)
