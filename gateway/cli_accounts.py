@@ -303,6 +303,12 @@ def require_factor(login: str | None, *, role: str, off: bool, route_file: Path)
     """Have LOGIN, or everybody with a role, sign in with a second factor from now on."""
     if bool(login) == bool(role):
         raise click.UsageError("name an account or a --role")
+    elsewhere = _loaded(route_file).login
+    if not off and (elsewhere.user_service or elsewhere.ldap):
+        raise click.ClickException(
+            "passwords are checked elsewhere (login.user_service or login.ldap), and nobody is "
+            "asked for a second factor here: have it required there"
+        )
     with _opened(route_file) as book:
         kind, name = ("subject", book.find(login).subject) if login else ("role", role)
         Factors(book.database, "").require(kind, name, required=not off)

@@ -393,6 +393,16 @@ def test_a_second_factor_is_required_of_a_person_or_a_role_and_no_more(
     assert doorward("require-factor", "nobody").exit_code == 1
 
 
+def test_no_factor_is_required_that_nobody_would_ask_for(
+    doorward: Doorward, directory: Path
+) -> None:
+    service = "login: {user_service: {url: 'https://users.example.com/check'}}\n"
+    (directory / "routes.yaml").write_text(ROUTES % "embedded" + service)
+    result = doorward("require-factor", "--role", "editor")
+    assert result.exit_code == 1
+    assert "have it required there" in result.output
+
+
 def test_who_lost_their_second_factors_is_rid_of_them(doorward: Doorward, directory: Path) -> None:
     doorward("add", "ada", "--password-stdin")
     with closing(Accounts(directory / ".doorward" / "accounts.sqlite3")) as book:
