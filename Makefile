@@ -5,11 +5,12 @@
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
 # make test-providers  sign-in at a real Keycloak, which Maven fetches (needs Java 17 and mvn)
+# make mutants  each defence of the threat model taken out once: its test must fail
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers clean
+.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers mutants clean
 
 help:
 	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
@@ -101,6 +102,9 @@ $(KEYCLOAK)/bin/kc.sh: | .venv/bin/python
 
 test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh
 	@exec env DOORWARD_KEYCLOAK=$(CURDIR)/$(KEYCLOAK) $(BIN)/python -m pytest tests/end_to_end/test_sign_in_at_keycloak.py
+
+mutants: .venv/.installed-dev .venv/oidc-provider/.installed
+	@exec $(BIN)/python -m tests.mutants
 
 # Coverage-guided fuzzing, FUZZ_SECONDS for each target; what it learns stays in .fuzz.
 FUZZ_SECONDS ?= 60

@@ -292,11 +292,20 @@ async def pour(
         await writer.drain()
 
 
-@pytest.mark.parametrize(("rate", "dropped"), [(1, True), (64 * 1024, False)])
+@pytest.mark.parametrize(
+    ("rate", "asked", "dropped"),
+    [
+        pytest.param(1, server.WRITE_STALL_BYTES, True, id="a byte at a time"),
+        pytest.param(64 * 1024, server.WRITE_STALL_BYTES, False, id="slow"),
+        # The kernel opens the window by so much at a time that only a higher bound shows it.
+        pytest.param(64 * 1024, 1024**3, True, id="slower than asked"),
+    ],
+)
 async def test_a_reader_of_single_bytes_is_dropped_and_a_slow_one_is_not(
-    monkeypatch: pytest.MonkeyPatch, rate: int, *, dropped: bool
+    monkeypatch: pytest.MonkeyPatch, rate: int, asked: int, *, dropped: bool
 ) -> None:
     monkeypatch.setattr(server, "WRITE_STALL_SECONDS", 0.4)
+    monkeypatch.setattr(server, "WRITE_STALL_BYTES", asked)
     async with (
         upstream(pour) as backend,
         gateway(configuration(one_upstream(backend), [ALL])) as running,

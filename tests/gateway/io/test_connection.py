@@ -502,9 +502,10 @@ async def test_content_that_trickles_ends_in_408_and_an_aborted_upstream(
     ):
         client = await running.connect()
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
-        trickle = asyncio.create_task(_trickle(client, b"x" * 200))
+        trickle = asyncio.create_task(_trickle(client, b"x" * 999))
 
         assert (await client.receive()).status == 408
+        assert not trickle.done(), "bytes that come are no progress while they are so few"
         trickle.cancel()
         await asyncio.wait([trickle])
         await asyncio.wait_for(backend.lost.wait(), 2)
