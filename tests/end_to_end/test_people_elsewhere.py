@@ -113,7 +113,7 @@ async def test_guessing_at_two_gateways_is_stopped_as_at_one_and_accounts_are_sh
 ) -> None:
     """Lockout over two gateways, with their accounts in one PostgreSQL."""
     url = postgres.new_url()
-    login = f"{{database: '{url}'}}"
+    login = f"{{database: '{url}', factor_key: {'k' * 32}}}"
     application = web.Application()
     application.router.add_get("/{any:.*}", answer)
     async with TestServer(application) as backend:
