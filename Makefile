@@ -50,9 +50,8 @@ install: .venv/.installed
 run: .venv/.installed
 	@exec env PYTHONPYCACHEPREFIX=.venv/pycache $(BIN)/doorward run --config routes.yaml --demo
 
-# Two at a time, each file in one of them: most of the time a test waits.
 test: .venv/.installed-dev .venv/oidc-provider/.installed .venv/axe/.installed
-	@exec $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@exec $(BIN)/python -m pytest
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
