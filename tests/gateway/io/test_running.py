@@ -132,7 +132,8 @@ def test_a_bad_file_fails_no_request_and_a_good_one_goes_live(
             metrics = request(gateway.admin_port, "GET", "/metrics").body.decode()
             gateway.file.write_text(good.replace("/public/*", "/open/*"))
             gateway.process.send_signal(signal.SIGHUP)
-            eventually(lambda: gateway.status()["generation"] >= 2)
+            eventually(lambda: gateway.status()["reload"]["ok"])  # said when every worker has it
+            assert gateway.status()["generation"] >= 2
             statuses = {request(gateway.port, "GET", "/open/1").status for _ in range(10)}
         assert [problem.rpartition(str(gateway.file))[2][0] for problem in problems] == [":"] * 2
         assert "doorward_config_last_reload_ok 0.0" in metrics
