@@ -48,6 +48,17 @@ def _link_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--language", default="en", help="Of the letter, such as de.")(command)
 
 
+def _person_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--groups", default="", metavar="A,B", help="Groups, separated by commas."),
+        click.option("--roles", default="", metavar="A,B", help="Roles, separated by commas."),
+        click.option("--tenant", default="", help="The organisation the person belongs to."),
+        click.option("--name", default="", help="The name that pages and upstreams show."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group()
 def accounts() -> None:
     """Accounts of the bundled login service."""
@@ -55,10 +66,7 @@ def accounts() -> None:
 
 @accounts.command("add")
 @click.argument("login")
-@click.option("--name", default="", help="The name that pages and upstreams show.")
-@click.option("--tenant", default="", help="The organisation the person belongs to.")
-@click.option("--roles", default="", metavar="A,B", help="Roles, separated by commas.")
-@click.option("--groups", default="", metavar="A,B", help="Groups, separated by commas.")
+@_person_options
 @click.option("--email", default="", help="The e-mail address.")
 @_password_option
 @_config_option
@@ -106,10 +114,7 @@ def change_password(
 
 @accounts.command("invite")
 @click.argument("login")
-@click.option("--name", default="", help="The name that pages and upstreams show.")
-@click.option("--tenant", default="", help="The organisation the person belongs to.")
-@click.option("--roles", default="", metavar="A,B", help="Roles, separated by commas.")
-@click.option("--groups", default="", metavar="A,B", help="Groups, separated by commas.")
+@_person_options
 @click.option("--email", default="", help="The e-mail address. Default: LOGIN, if it is one.")
 @_link_options
 @_config_option
