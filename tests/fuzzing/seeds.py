@@ -1,11 +1,11 @@
 """What the fuzzers begin with: the vectors, and words that mutations put in."""
 
-import json
+import re
 from base64 import b64decode
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-CORPORA = Path(__file__).parents[1] / "corpora"
+from tests.wire.vectors import given, own
 
 WORDS = (
     *(
@@ -66,8 +66,8 @@ def dictionary() -> str:
     return "".join(f'"{word}"\n' for word in escaped)
 
 
-def _cases(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (CORPORA / f"{name}.jsonl").read_text().splitlines()]
+def _cases(name: str) -> list[dict[str, Any]]:
+    return [*given(name), *own(name)]
 
 
 def _requests() -> list[bytes]:
@@ -79,15 +79,19 @@ def _chunked_bodies() -> list[bytes]:
 
 
 def _conversations() -> list[bytes]:
-    return [b"\0" + raw for raw in _requests()]  # the first byte says how to cut it
+    # The first byte says how to cut it: whole, and at line ends.
+    return [cut + raw for raw in _requests() for cut in (b"\0", b"\2")]
 
 
 def _responses() -> list[bytes]:
-    return [b64decode(case["raw_b64"]) for case in _cases("responses")]
+    cases = _cases("responses")
+    after = [b64decode(case["after_b64"]) for case in cases if "after_b64" in case]
+    return [*(b64decode(case["raw_b64"]) for case in cases), *after]
 
 
 def _paths() -> list[bytes]:
-    return [b64decode(case["raw_path_b64"]) for case in _cases("path_bypass")]
+    theirs = [b64decode(case["raw_path_b64"]) for case in given("path_bypass")]
+    return [*theirs, *(b64decode(case["raw_b64"]) for case in own("path_bypass"))]
 
 
 def _return_urls() -> list[bytes]:
@@ -95,21 +99,51 @@ def _return_urls() -> list[bytes]:
 
 
 def _fields() -> list[bytes]:
-    lines = [b"\n".join(map(b64decode, case["lines_b64"])) for case in _cases("headers")]
+    theirs = [b"\n".join(map(b64decode, case["lines_b64"])) for case in given("headers")]
+    ours = ["\n".join(case["lines"]).encode("latin-1") for case in own("headers")]
     return [
-        *lines,
+        *theirs,
+        *ours,
         b'Forwarded: for="[2001:db8::17]:4711";proto=https;host=b, for=10.0.0.2;by=_x',
         b"X-Forwarded-For: 203.0.113.9, 10.0.0.2\nX-Forwarded-Proto: https",
     ]
 
 
 def _cookies() -> list[bytes]:
-    given = [line.removeprefix(b"Cookie: ") for line in _fields()]
-    return [*given, b"a=b; doorward=v; doorward-form=f; c=d\ndoorward=w"]
+    cookies = re.compile(rb"^cookie:[ \t]*", re.IGNORECASE | re.MULTILINE)
+    return [
+        *(cookies.sub(b"", lines) for lines in _fields()),
+        b"a=b; doorward=v; doorward-form=f; c=d\ndoorward=w",
+    ]
+
+
+_GOOD = (
+    '{"iss":"https://idp.example.com","aud":"gw","sub":"alice","iat":1799999990,"exp":1800000300'
+)
 
 
 def _tokens() -> list[bytes]:
-    return [b"eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJhIn0.c2ln"]
+    """Return a whole token, and headers with payloads (`tests.fuzzing.targets.token`)."""
+    headers = (
+        '{"alg":"RS256","kid":"k1","typ":"JWT"}',
+        '{"alg":"ES256","typ":"application/at+jwt","cty":"json"}',
+        '{"alg":"none"}',
+        '{"alg":"RS256","crit":["exp"],"b64":false}',
+        '{"alg":"RS256","alg":"none"}',
+        '{"alg":"RS256","kid":"../../dev/null","jku":"https://evil.example","jwk":{},"x5c":[]}',
+    )
+    claims = (
+        '"roles":["editor","a,b"],"scope":"read write","name":"Ada \\u00e9","tenant":"acme"',
+        '"groups":"admin","scp":["read"],"email":"a@example.com","email_verified":true,"nbf":1',
+        '"aud":["gw","other"],"sub":"a\\r\\nb"',
+        '"nonce":"n","events":{},"cnf":{"jkt":"x"}',
+        '"exp":1e300,"iat":true,"name":"\\ud800"',
+    )
+    payloads = (f"{_GOOD}}}", *(f"{_GOOD},{more}}}" for more in claims))
+    return [
+        b"eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJhIn0.c2ln",
+        *(f"{header}\n{payload}".encode() for header in headers for payload in payloads),
+    ]
 
 
 _SEEDS: dict[str, Callable[[], list[bytes]]] = {

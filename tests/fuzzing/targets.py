@@ -10,9 +10,12 @@ from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from auth.claims import identity_of_claims
 from auth.cookies import AMBIGUOUS, session_cookie, without_cookies
+from auth.decision import Reason
+from auth.keys import encode_base64url
 from auth.return_url import FALLBACK, safe_return_url
-from auth.tokens import read_token
+from auth.tokens import CLOCK_SKEW, LONGEST_LIFETIME, check_claims, read_token
 from config.model import Limits
 from gateway.bad_request import BadRequest
 from gateway.fields import fold
@@ -27,7 +30,16 @@ from gateway.response_reading import (
     read_response_head,
 )
 from gateway.target import canonical
-from tests.fuzzing.support import HEADERS, MATCHED, PERMIT, RULES, SUBJECT
+from tests.fuzzing.support import (
+    ALL_FIELDS,
+    HEADERS,
+    MATCHED,
+    NOW,
+    PERMIT,
+    RULES,
+    SUBJECT,
+    TOKEN_ISSUER,
+)
 
 LIMITS = Limits(head=8192, body=4096)
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
@@ -257,8 +269,32 @@ def forwarded(data: bytes) -> None:
 
 
 def token(data: bytes) -> None:
-    """A token is well formed or there is a reason why not."""
-    read_token(data.decode("latin-1"))
+    """A token is well formed or there is a reason why not, and so are its claims.
+
+    *data* is a whole token, or a header and a payload with a line feed between them, since no
+    mutation finds its way through base64url.
+    """
+    header, line_feed, payload = data.partition(b"\n")
+    text = data.decode("latin-1")
+    if line_feed:
+        text = ".".join(map(encode_base64url, (header, payload, b"sig")))
+    read = read_token(text)
+    if isinstance(read, Reason):
+        return
+    assert re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", text)
+    assert read.algorithm
+    refused = check_claims(read.claims, TOKEN_ISSUER, NOW)
+    if refused is not None:
+        return
+    assert read.claims["iss"] == TOKEN_ISSUER.issuer
+    assert {"exp", "iat", "sub", "aud"} <= read.claims.keys()
+    who = identity_of_claims(read.claims, TOKEN_ISSUER, token_digest="d")
+    if isinstance(who, Reason):
+        return
+    assert NOW < who.expires_at <= NOW + LONGEST_LIFETIME + CLOCK_SKEW
+    for line in identity_block(ALL_FIELDS, who, "a.b.c").removesuffix(b"\r\n").split(b"\r\n"):
+        assert FIELD_LINE.fullmatch(line), line
+        assert line.isascii()
 
 
 PURE: dict[str, Callable[[bytes], None]] = {
