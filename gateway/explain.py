@@ -135,7 +135,7 @@ def explain(
 
 
 def _explain_refusal(snapshot: Snapshot, method: str, url: str, refused: BadRequest) -> Explanation:
-    answer = answer_bad_request(refused.status, refused.detail, request_id=REQUEST_ID)
+    answer = answer_bad_request(refused, request_id=REQUEST_ID)
     return Explanation(
         method=method,
         url=url,

@@ -52,6 +52,10 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _CODING = re.compile(rf"[{_TOKEN}]+")
 # RFC 6455 4.1: 16 bytes in base64. The last digit before `==` carries two bits.
 _WEBSOCKET_KEY = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
+_WEBSOCKET_VERSION = (("Sec-WebSocket-Version", "13"),)
+"""What a refused handshake is told: the one version there is (RFC 6455 4.4)."""
+_ALLOW = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+"""What 405 says for a method that no address takes (RFC 9110 15.5.6)."""
 
 # IANA's registry without CONNECT, TRACE and PRI. RFC 9110 9.1: what is not known is answered 501.
 _METHODS = frozenset(
@@ -279,7 +283,7 @@ def _refused_request_line(line: bytes) -> BadRequest | None:
 def _refused_method(method: str) -> BadRequest:
     if method == "TRACE":
         # RFC 9110 9.3.8: it would echo credentials, and the fields that we add.
-        return BadRequest(405, "TRACE is not allowed.")
+        return BadRequest(405, "TRACE is not allowed.", _ALLOW)
     if method.upper() in _METHODS:
         return BadRequest(400, "Methods are case-sensitive.")
     return BadRequest(501, "The method is not implemented.")
@@ -368,5 +372,5 @@ def _read_upgrade(by_name: dict[str, tuple[str, ...]], method: str, *, has_body:
     key = by_name.get("sec-websocket-key", ("",))[0]
     version = by_name.get("sec-websocket-version", ("",))[0]
     if method != "GET" or has_body or version != "13" or not _WEBSOCKET_KEY.fullmatch(key):
-        raise BadRequest(400, "The WebSocket handshake is malformed.")
+        raise BadRequest(400, "The WebSocket handshake is malformed.", _WEBSOCKET_VERSION)
     return "websocket"

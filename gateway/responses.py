@@ -19,6 +19,7 @@ from auth.wording import ENGLISH, Values, Wording, phrase
 from config.model import AccessRule, Login, Route
 from gateway.answer import Answer
 from gateway.authority import read_authority
+from gateway.bad_request import BadRequest
 from gateway.forwarded import Client
 from gateway.head import RequestHead
 from gateway.navigation import is_navigation, wants_page
@@ -189,8 +190,8 @@ def answer_outcome(  # noqa: PLR0913 - everything a redirect is made of
     if isinstance(verdict, NoRoute):
         return _answer(Reason.NO_ROUTE, head, request_id, pages)
     if isinstance(verdict, EncodedSlash):
-        detail = "The path has an encoded slash, which this route does not take."
-        return answer_bad_request(400, detail, head=head, request_id=request_id, pages=pages)
+        refused = BadRequest(400, "The path has an encoded slash, which this route does not take.")
+        return answer_bad_request(refused, head=head, request_id=request_id, pages=pages)
     assert isinstance(verdict, Allow)
     raise TypeError("an allowed request is forwarded, not answered")
 
@@ -215,8 +216,7 @@ def answer_error(  # noqa: PLR0913 - the parts of an answer
 
 
 def answer_bad_request(
-    status: int,
-    detail: str,
+    refused: BadRequest,
     *,
     request_id: str,
     head: RequestHead | None = None,
@@ -224,16 +224,15 @@ def answer_bad_request(
 ) -> Answer:
     """Return the answer to a request that breaks the rules of HTTP or ours.
 
-    *detail* is a constant of the gateway's, never the client's words. The connection closes: after
-    a request that was not understood, nobody can say where the next one begins.
+    Nothing in it is the client's words. The connection closes: after a request that was not
+    understood, nobody can say where the next one begins.
     """
+    status = refused.status
     title = _TITLES.get(status) or HTTPStatus(status).phrase
     words = Words(status, title, _ERRORS[Reason.BAD_REQUEST].heading, "%(detail)s")
-    words = msgspec.structs.replace(words, values={"detail": detail}, is_technical=True)
-    # RFC 9110 15.5.6: 405 comes with Allow, here for a method that no address takes.
-    fields = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),) if status == 405 else ()
+    words = msgspec.structs.replace(words, values={"detail": refused.detail}, is_technical=True)
     return _answer(
-        Reason.BAD_REQUEST, head, request_id, pages, words=words, fields=fields, close=True
+        Reason.BAD_REQUEST, head, request_id, pages, words=words, fields=refused.fields, close=True
     )
 
 

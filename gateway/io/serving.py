@@ -153,7 +153,7 @@ class Serving:
     def refuse(self, connection: "ClientConnection", error: BadRequest) -> None:
         """Answer what could not be read as a request."""
         request_id = self._ids.new_id()
-        answer = answer_bad_request(error.status, error.detail, request_id=request_id)
+        answer = answer_bad_request(error, request_id=request_id)
         sent = connection.write_answer(answer, method="GET", keep=False)
         self._observe(
             ExchangeFinished(
@@ -174,8 +174,7 @@ class Serving:
         event.reason = Reason.BAD_REQUEST
         exchange.answer(
             answer_bad_request(
-                error.status,
-                error.detail,
+                error,
                 request_id=event.request_id,
                 head=exchange.head,
                 pages=exchange.generation.snapshot.pages,

@@ -367,6 +367,24 @@ def test_an_upgrade_is_a_websocket_handshake_or_ignored(
 
 
 @pytest.mark.parametrize(
+    ("request_text", "told"),
+    [
+        ("TRACE / HTTP/1.1\r\nHost: a\r\n", "Allow"),  # RFC 9110 15.5.6
+        (
+            f"GET / HTTP/1.1\r\n{HOST}{WEBSOCKET.replace('13', '12')}",
+            "Sec-WebSocket-Version",
+        ),  # RFC 6455 4.4
+        ("BREW / HTTP/1.1\r\nHost: a\r\n", None),
+    ],
+)
+def test_a_refusal_says_what_would_have_been_taken(request_text: str, told: str | None) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read(f"{request_text}\r\n")
+
+    assert [name for name, _ in caught.value.fields] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (f"OPTIONS * HTTP/1.1\r\n{HOST}", True),

@@ -12,6 +12,7 @@ from auth.origins import Origins
 from auth.policy import compile_rule
 from config.model import AccessRule, Endpoint, Limits, Login, Match, Route, Upstream
 from gateway.answer import Answer
+from gateway.bad_request import BadRequest
 from gateway.forwarded import Client
 from gateway.head import RequestHead
 from gateway.navigation import is_navigation
@@ -282,9 +283,10 @@ def test_405_names_the_methods_that_are_taken() -> None:
     assert values(given, "allow") == ["GET, HEAD"]
 
 
-def test_a_method_that_nobody_takes_is_405_with_allow_too() -> None:
-    given = answer_bad_request(405, "TRACE is not allowed.", request_id="r-1")
-    assert values(given, "allow")
+def test_what_a_refusal_must_say_besides_is_said() -> None:
+    refused = BadRequest(405, "TRACE is not allowed.", (("Allow", "GET, HEAD"),))
+    given = answer_bad_request(refused, request_id="r-1")
+    assert values(given, "allow") == ["GET, HEAD"]
     assert given.close
 
 
@@ -328,7 +330,7 @@ EVERY_ANSWER = [
     answer(MethodNotAllowed(("GET",)), head()),
     answer(ENCODED_SLASH, head()),
     answer_error(Reason.INTERNAL, request_id="r-1"),
-    answer_bad_request(431, "The request head is too large.", request_id="r-1"),
+    answer_bad_request(BadRequest(431, "The request head is too large."), request_id="r-1"),
 ]
 
 
@@ -365,7 +367,8 @@ def test_nothing_of_the_request_is_reflected() -> None:
 
 
 def test_a_malformed_request_closes_the_connection() -> None:
-    given = answer_bad_request(400, "The Host field is malformed.", request_id="r-1")
+    refused = BadRequest(400, "The Host field is malformed.")
+    given = answer_bad_request(refused, request_id="r-1")
     assert given.close
     assert problem(given)["detail"] == "The Host field is malformed."
     assert answer(ENCODED_SLASH, head()).status == 400
