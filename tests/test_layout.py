@@ -170,6 +170,32 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+NAMED = sorted(
+    {
+        (document.name, file, name)
+        for document in (ROOT / "docs").rglob("*.md")
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text())
+    }
+)
+
+
+@pytest.mark.parametrize(("document", "file", "name"), NAMED, ids=["-".join(n) for n in NAMED])
+def test_a_test_that_a_document_names_exists(document: str, file: str, name: str) -> None:
+    source = ROOT / file
+
+    assert source.exists(), f"{document}: no {file}"
+    assert re.search(rf"^ *(async )?def {name}\(", source.read_text(), re.MULTILINE), document
+
+
+def test_no_demand_of_a_specification_stands_without_a_test() -> None:
+    text = (ROOT / "docs" / "compliance.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    rows = [row for row in rows if not row.startswith("| clause")]
+
+    assert len(rows) > 50
+    assert [row for row in rows if "`tests/" not in row.split("|")[4]] == []
+
+
 def test_every_reason_is_documented() -> None:
     text = (ROOT / "docs" / "reasons.md").read_text()
 

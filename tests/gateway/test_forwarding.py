@@ -408,6 +408,10 @@ def client_head(text: str, method: str = "GET", **changes: Any) -> list[str]:
     return sent[:-4].split("\r\n")
 
 
+def test_a_status_line_keeps_its_space_when_there_is_no_reason() -> None:
+    assert client_head("HTTP/1.1 299\r\n\r\n")[0] == "HTTP/1.1 299 "  # RFC 9112 4
+
+
 def test_an_answers_head_is_written_anew() -> None:
     upstream = (
         "HTTP/1.0 200 Fine\r\nServer: x\r\nContent-Length: 05\r\nConnection: X-Hop\r\n"
