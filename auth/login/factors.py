@@ -1,21 +1,25 @@
-"""The second factors of the accounts: authenticator apps and recovery codes.
+"""What lets somebody in beside a password: authenticator apps, passkeys, recovery codes.
 
 How this works. All of it lies in the database of the accounts. What could be used by whoever reads
 it is not there: the secret of an app is sealed with a key that the database does not have, of a
 recovery code there is a hash. What counts once is counted by the database: an app's time step and a
 recovery code are taken by one statement that only one of several requests can win, on whatever
-gateway it is.
+gateway it is. What is taken away is taken under a lock of the account, so that two who each remove
+one of the last two ways in do not both succeed.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
 
-from auth.io.database import Database, DatabaseUnavailable
+from auth.io.database import Connection, Database, DatabaseUnavailable
 from auth.login.account import Account
+from auth.login.passkey import Passkey
+from auth.login.passkeys import Passkeys, passkeys_of
 from auth.login.recovery_codes import code_digest, new_codes
 from auth.login.totp import matching_step
 from auth.ports import AuthUnavailable
@@ -33,11 +37,25 @@ class OwnFactors(msgspec.Struct, frozen=True):
     """Those that are left."""
     required: bool = False
     """Whether the account must have a second factor."""
+    passkeys: tuple[Passkey, ...] = ()
+    passwordless: bool = False
+    """Whether passkeys alone let in: the account has no password."""
 
     @property
     def are_there(self) -> bool:
         """Whether a sign-in with a password must go on with a second factor."""
-        return bool(self.totp_since)
+        return bool(self.totp_since or self.passkeys)
+
+    @property
+    def may_lose_password(self) -> bool:
+        """Whether passkeys alone are enough, with a way back for whoever loses them."""
+        return bool(self.passkeys and self.recovery_codes and not self.passwordless)
+
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether its owner can get in with this, and has what they must have."""
+        has_first = bool(self.passkeys) or not self.passwordless
+        return has_first and (self.are_there or not self.required)
 
 
 _KEEP_TOTP = (
@@ -51,7 +69,19 @@ _USE_STEP = (
 )
 _USE_CODE = "DELETE FROM recovery_codes WHERE digest = :digest RETURNING subject"
 _ADD_CODE = "INSERT INTO recovery_codes (digest, subject) VALUES (:digest, :subject)"
-_OF_SUBJECT = ("totp_secrets", "recovery_codes")
+_OF_SUBJECT = ("totp_secrets", "recovery_codes", "passkeys")
+# Nothing changes; whoever takes something else away waits until we are done.
+_LOCK = "UPDATE accounts SET revision = revision WHERE subject = :subject"
+_REMOVE_TOTP = "DELETE FROM totp_secrets WHERE subject = :subject"
+_REMOVE_PASSKEY = "DELETE FROM passkeys WHERE id = :id AND subject = :subject RETURNING id"
+_BECOME_PASSWORDLESS = (
+    "UPDATE accounts SET password_hash = '', revision = revision + 1, changed_at = :now"
+    " WHERE subject = :subject"
+)
+
+
+class LastFactor(Exception):
+    """Without it the owner of the account could not get in, or would lack what they must have."""
 
 
 class UnreadableSecret(Exception):
@@ -71,6 +101,7 @@ class Factors:
         self._database = database
         self._key = key
         self._clock = clock
+        self.passkeys = Passkeys(database, clock=clock)
 
     async def ask(self, work: Callable[..., _T], /, *arguments: object) -> _T:
         """Return what *work* returns, one of the methods below.
@@ -87,21 +118,8 @@ class Factors:
 
     def of(self, account: Account) -> OwnFactors:
         """Return what *account* has."""
-        subject = account.subject
         with self._database.reading() as connection:
-            since = connection.execute(
-                "SELECT created_at FROM totp_secrets WHERE subject = :subject", subject=subject
-            )
-            ((codes,),) = connection.execute(
-                "SELECT count(*) FROM recovery_codes WHERE subject = :subject", subject=subject
-            )
-            required = connection.execute("SELECT kind, name FROM required_factors")
-        names = {("subject", subject), *(("role", role) for role in account.roles)}
-        return OwnFactors(
-            totp_since=since[0][0] if since else 0.0,
-            recovery_codes=codes,
-            required=any((kind, name) in names for kind, name in required),
-        )
+            return _own_factors(connection, account)
 
     # The app ----------------------------------------------------------------------------------
 
@@ -148,10 +166,41 @@ class Factors:
         with self._database.writing() as connection:
             return bool(connection.execute(_USE_STEP, subject=subject, step=step))
 
-    def remove_totp(self, subject: str) -> None:
-        """Forget the app."""
+    def remove_totp(self, account: Account) -> None:
+        """Forget the app of *account*; raise `LastFactor` if it must not."""
+        with self._removing(account) as connection:
+            connection.execute(_REMOVE_TOTP, subject=account.subject)
+
+    # Passkeys, and the password they can stand in for -------------------------------------------
+
+    def remove_passkey(self, account: Account, id_: str) -> bool:
+        """Forget a passkey of *account*; False if it has no such one.
+
+        Raises:
+            LastFactor: it is the last one that is needed.
+        """
+        with self._removing(account) as connection:
+            return bool(connection.execute(_REMOVE_PASSKEY, id=id_, subject=account.subject))
+
+    def remove_password(self, account: Account) -> None:
+        """Have *account* sign in with passkeys alone; what its password began counts no more.
+
+        Raises:
+            LastFactor: there is no passkey, or no recovery code for whoever loses it.
+        """
+        with self._removing(account) as connection:
+            if not _own_factors(connection, account).may_lose_password:
+                raise LastFactor
+            connection.execute(_BECOME_PASSWORDLESS, subject=account.subject, now=self._clock())
+
+    @contextmanager
+    def _removing(self, account: Account) -> Iterator[Connection]:
+        """Give a connection to take something away with; nothing is, if the rest is too little."""
         with self._database.writing() as connection:
-            connection.execute("DELETE FROM totp_secrets WHERE subject = :s", s=subject)
+            connection.execute(_LOCK, subject=account.subject)
+            yield connection
+            if not _own_factors(connection, account).is_enough:
+                raise LastFactor
 
     # Recovery codes ---------------------------------------------------------------------------
 
@@ -172,7 +221,7 @@ class Factors:
     # For administrators -----------------------------------------------------------------------
 
     def reset(self, subject: str) -> None:
-        """Forget every factor of *subject* but the password."""
+        """Forget every factor of *subject* but the password, if it has one."""
         with self._database.writing() as connection:
             for table in _OF_SUBJECT:
                 connection.execute(f"DELETE FROM {table} WHERE subject = :s", s=subject)  # noqa: S608 - our own names
@@ -191,6 +240,29 @@ class Factors:
         with self._database.reading() as connection:
             rows = connection.execute("SELECT kind, name FROM required_factors")
         return sorted((str(kind), str(name)) for kind, name in rows)
+
+
+def _own_factors(connection: Connection, account: Account) -> OwnFactors:
+    subject = account.subject
+    since = connection.execute(
+        "SELECT created_at FROM totp_secrets WHERE subject = :subject", subject=subject
+    )
+    ((codes,),) = connection.execute(
+        "SELECT count(*) FROM recovery_codes WHERE subject = :subject", subject=subject
+    )
+    ((passwordless,),) = connection.execute(
+        "SELECT count(*) FROM accounts WHERE subject = :subject AND password_hash = ''",
+        subject=subject,
+    )
+    required = connection.execute("SELECT kind, name FROM required_factors")
+    names = {("subject", subject), *(("role", role) for role in account.roles)}
+    return OwnFactors(
+        totp_since=since[0][0] if since else 0.0,
+        recovery_codes=codes,
+        required=any((kind, name) in names for kind, name in required),
+        passkeys=passkeys_of(connection, subject),
+        passwordless=bool(passwordless),
+    )
 
 
 def _purpose(subject: str) -> str:

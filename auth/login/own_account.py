@@ -22,7 +22,7 @@ from auth.login.answers import (
     Problem,
 )
 from auth.login.beginning import MFA, Beginnings
-from auth.login.factors import Factors, OwnFactors
+from auth.login.factors import Factors, LastFactor, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.pages import moment
 from auth.login.passwords import MIN_CHARACTERS, UnsuitablePassword
@@ -297,9 +297,10 @@ class OwnAccount:
     async def _remove_authenticator(
         self, visit: Visit, account: Account, own: OwnFactors
     ) -> LoginAnswer:
-        if own.required:
+        try:
+            await self._factors.ask(self._factors.remove_totp, account)
+        except LastFactor:
             return await self._overview(visit, account, own, problem=_MUST)
-        await self._factors.ask(self._factors.remove_totp, account.subject)
         own = await self._factors.ask(self._factors.of, account)
         notice = visit.wording.say(phrase("The authenticator app is removed."))
         return await self._overview(visit, account, own, notice=notice)

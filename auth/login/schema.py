@@ -64,5 +64,27 @@ _FACTORS = (
     _REQUIRED_FACTORS,
 )
 
-VERSIONS: Final = ((_ACCOUNTS,), (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT), _FACTORS)
+_PASSKEYS = """
+CREATE TABLE passkeys (
+    id TEXT PRIMARY KEY,
+    subject TEXT NOT NULL,
+    name TEXT NOT NULL,
+    public_key BLOB NOT NULL,
+    sign_count INTEGER NOT NULL,
+    transports TEXT NOT NULL,
+    aaguid TEXT NOT NULL,
+    backup_eligible INTEGER NOT NULL,
+    backed_up INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    used_at REAL NOT NULL
+) STRICT
+"""
+_PASSKEYS_OF_A_SUBJECT = "CREATE INDEX passkeys_subject ON passkeys (subject)"
+
+VERSIONS: Final = (
+    (_ACCOUNTS,),
+    (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT),
+    _FACTORS,
+    (_PASSKEYS, _PASSKEYS_OF_A_SUBJECT),
+)
 """What leads from nothing to version 1, from there to version 2, and so on."""

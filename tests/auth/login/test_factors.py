@@ -1,6 +1,6 @@
 """What an account has beside its password, and what counts once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +11,8 @@ import pytest
 
 from auth.io.database import Database, SqliteDatabase
 from auth.login.account import Account
-from auth.login.factors import Factors, OwnFactors, UnreadableSecret
+from auth.login.factors import Factors, LastFactor, OwnFactors, UnreadableSecret
+from auth.login.passkey import Passkey
 from auth.login.schema import VERSIONS
 from auth.login.totp import code_of
 from auth.ports import AuthUnavailable
@@ -165,5 +166,133 @@ def test_an_app_can_be_replaced_and_removed(factors: Factors) -> None:
     sealed = factors.sealed_secret("ada-1", other)
     assert factors.set_up_totp("ada-1", sealed, code_of(other, 1000))
     assert not factors.use_totp("ada-1", code_of(SECRET, 1001))
-    factors.remove_totp("ada-1")
+    factors.remove_totp(ADA)
     assert not factors.use_totp("ada-1", code_of(other, 1001))
+
+
+# What may be taken away -------------------------------------------------------------------------
+
+
+def with_passkeys(factors: Factors, *ids: str) -> None:
+    for number, name in enumerate(ids):
+        factors.passkeys.add(
+            Passkey(
+                name,
+                "ada-1",
+                name,
+                b"",
+                0,
+                (),
+                "",
+                backup_eligible=False,
+                backed_up=False,
+                created_at=float(number),
+            )
+        )
+
+
+def with_account(database: Database, password_hash: str = "x") -> None:
+    with database.writing() as connection:
+        connection.execute(
+            "INSERT INTO accounts (subject, login, canonical_login, name, tenant, roles, groups,"
+            " email, password_hash, disabled, revision, created_at, changed_at) VALUES ('ada-1',"
+            " 'ada', 'ada', 'Ada', '', '[]', '[]', '', :hash, 0, 0, 0, 0)",
+            hash=password_hash,
+        )
+
+
+def test_passkeys_are_a_second_factor(factors: Factors) -> None:
+    with_passkeys(factors, "a", "b")
+    own = factors.of(ADA)
+    assert own.are_there
+    assert [each.id for each in own.passkeys] == ["a", "b"]
+    assert factors.of(BOB) == OwnFactors()
+
+
+def test_only_its_owner_removes_a_passkey(factors: Factors, database: Database) -> None:
+    with_account(database)
+    with_passkeys(factors, "a")
+    assert not factors.remove_passkey(BOB, "a")
+    assert not factors.remove_passkey(ADA, "other")
+    assert factors.remove_passkey(ADA, "a")
+    assert factors.of(ADA) == OwnFactors()
+
+
+def test_the_last_factor_of_who_must_have_one_stays(factors: Factors, database: Database) -> None:
+    with_account(database)
+    factors.require("subject", "ada-1", required=True)
+    set_up(factors)
+    with_passkeys(factors, "a")
+    factors.remove_totp(ADA)
+    with pytest.raises(LastFactor):
+        factors.remove_passkey(ADA, "a")
+    assert factors.of(ADA).passkeys
+    set_up(factors)
+    assert factors.remove_passkey(ADA, "a")
+    with pytest.raises(LastFactor):
+        factors.remove_totp(ADA)
+    assert factors.of(ADA).totp_since
+
+
+def test_a_password_stays_until_there_is_a_passkey_and_a_way_back(
+    factors: Factors, database: Database
+) -> None:
+    with_account(database)
+    for ids in ((), ("a",)):
+        with_passkeys(factors, *ids)
+        with pytest.raises(LastFactor):
+            factors.remove_password(ADA)
+        assert not factors.of(ADA).passwordless
+    factors.renew_recovery_codes("ada-1")
+    factors.remove_password(ADA)
+    assert factors.of(ADA).passwordless
+    with database.reading() as connection:
+        assert connection.execute("SELECT revision FROM accounts") == [(1,)]
+
+
+def test_the_last_passkey_stays_where_it_is_the_only_way_in(
+    factors: Factors, database: Database
+) -> None:
+    with_account(database)
+    with_passkeys(factors, "a", "b")
+    set_up(factors)
+    factors.renew_recovery_codes("ada-1")
+    factors.remove_password(ADA)
+    assert factors.remove_passkey(ADA, "a")
+    with pytest.raises(LastFactor):
+        factors.remove_passkey(ADA, "b")
+    factors.remove_totp(ADA)
+    assert [each.id for each in factors.of(ADA).passkeys] == ["b"]
+
+
+def test_who_removes_both_at_once_keeps_one(factors: Factors, database: Database) -> None:
+    """The password and the passkey are each other's reason why they may go."""
+    with_account(database)
+    factors.renew_recovery_codes("ada-1")
+
+    def lost(remove: Callable[[], object]) -> bool:
+        try:
+            remove()
+        except LastFactor:
+            return False
+        return True
+
+    for attempt in range(5):
+        with_passkeys(factors, f"a{attempt}")
+        removals = (
+            lambda: factors.remove_password(ADA),
+            lambda: factors.remove_passkey(ADA, f"a{attempt}"),  # noqa: B023 - used in this round
+        )
+        with ThreadPoolExecutor(2) as threads:
+            assert sum(threads.map(lost, removals)) == 1
+        own = factors.of(ADA)
+        assert own.passkeys or not own.passwordless
+        with database.writing() as connection:
+            connection.execute("UPDATE accounts SET password_hash = 'x'")
+            connection.execute("DELETE FROM passkeys")
+
+
+def test_a_reset_takes_the_passkeys_too(factors: Factors) -> None:
+    with_passkeys(factors, "a")
+    factors.reset("ada-1")
+    assert factors.of(ADA) == OwnFactors()
