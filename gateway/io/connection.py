@@ -34,6 +34,7 @@ from gateway.bad_request import BadRequest
 from gateway.framing import ChunkedScanner
 from gateway.io.answering import answer_bytes
 from gateway.io.exchange import Exchange
+from gateway.io.lingering import Lingering, duplicate
 from gateway.io.relay import Tunnel
 from gateway.io.tls import asked_name
 from gateway.io.upstream import WRITE_BUFFER
@@ -51,11 +52,8 @@ READ_BUFFER = 64 * 1024
 PENDING_LIMIT = 64 * 1024
 """Bytes that may wait behind the present exchange before reading stops."""
 
-LINGER_SECONDS = 2.0
-"""How long a refused client may go on sending, so that a reset does not eat the answer."""
-
 GOODBYE_SECONDS = 2.0
-"""How long an idle TLS client may take to answer our goodbye (asyncio would wait for 30 s)."""
+"""How long a TLS client may take to answer our closure alert (asyncio would wait for 30 s)."""
 
 HALF_CLOSED_SECONDS = 0.9
 """How long an answer may take for a client that has closed its sending side.
@@ -75,7 +73,7 @@ class Server(web.Server):
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
-            lingering_time=LINGER_SECONDS,
+            lingering_time=0,  # `gateway.io.lingering` does it
             keepalive_timeout=0,
         )
         self._serving = serving
@@ -124,6 +122,8 @@ class ClientConnection(RequestHandler):
         "_held",
         "_last",
         "_length_left",
+        "_lingering",
+        "_parting",
         "_pending",
         "_pumping",
         "_scanner",
@@ -170,6 +170,10 @@ class ClientConnection(RequestHandler):
         self._pumping = False
         self._held = False
         self._half_closed = False
+        self._parting: socket.socket | None = None
+        """Keeps the connection alive when the transport has closed its end."""
+        self._lingering = serving.lingering
+        """Who empties it then."""
         self._length_left = 0
         self._scanner: ChunkedScanner | None = None
         self._tunnel: Tunnel | None = None
@@ -261,22 +265,22 @@ class ClientConnection(RequestHandler):
 
     def refuse(self, error: BadRequest) -> None:
         """Answer what cannot be read as a request, and read no more."""
-        self._pending.clear()
         self.serving.refuse(self, error)
-        self._linger()
+        self._close_in_stages()
 
-    def _linger(self) -> None:
-        """Close in a while; until then drop what the client sends."""
+    def _close_in_stages(self) -> None:
+        """Close in stages, so that the client gets the answer though it may go on sending."""
         self._last = True
+        self._pending.clear()
         self._length_left, self._scanner = 0, None
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        if transport.can_write_eof():
-            transport.write_eof()
-        self._held = False
-        transport.resume_reading()
-        self.deadline = self._loop.time() + LINGER_SECONDS
+        if not self._half_closed:
+            self._parting = duplicate(transport)
+        transport.close()
+        if self.scheme == "https":
+            self._loop.call_later(GOODBYE_SECONDS, transport.abort)
 
     def _put_aside(self, data: bytes) -> None:
         """Keep what follows the present exchange, and stop reading when that is a lot."""
@@ -318,7 +322,7 @@ class ClientConnection(RequestHandler):
         """End an exchange whose content turned out to be malformed, whatever its state is."""
         exchange = self.exchange
         if exchange is None:
-            self._linger()
+            self._close_in_stages()
         elif exchange.answered:
             exchange.cut("bad_request")
         else:
@@ -338,10 +342,11 @@ class ClientConnection(RequestHandler):
         self.transport.write(data)
         return content
 
-    def turn_away(self, answer: Answer) -> None:
-        """Answer before anything was asked, and read nothing."""
+    def turn_away(self, answer: Answer, lingering: Lingering) -> None:
+        """Answer before anything was asked, and read nothing; *lingering* sees to the end."""
+        self._lingering = lingering
         self.write_answer(answer, method="GET", keep=False)
-        self._linger()
+        self._close_in_stages()
 
     def write(self, data: bytes) -> None:
         """Write bytes that belong to no answer: an interim one."""
@@ -412,12 +417,8 @@ class ClientConnection(RequestHandler):
         if not keep:
             self._last = True
             self._pending.clear()
-            if self._tunnel is not None or self.transport is None:
-                return
-            if self.content_unread:
-                self._linger()
-            else:
-                self.transport.close()
+            if self._tunnel is None:
+                self._close_in_stages()
             return
         self.deadline = self._loop.time() + self.serving.limits.idle_timeout
         if self._pending:
@@ -440,8 +441,14 @@ class ClientConnection(RequestHandler):
     def abort(self) -> None:
         """Drop the connection."""
         self._last = True
+        self._stay_no_longer()
         if self.transport is not None:
             self.transport.abort()
+
+    def _stay_no_longer(self) -> None:
+        parting, self._parting = self._parting, None
+        if parting is not None:
+            parting.close()
 
     def reset(self) -> None:
         """Drop the connection and what the kernel holds for it: the client takes nothing.
@@ -535,6 +542,10 @@ class ClientConnection(RequestHandler):
         """End whatever was under way (asyncio.Protocol)."""
         self._last = True
         super().connection_lost(exc)
+        if self._parting is not None and exc is None:
+            parting, self._parting = self._parting, None
+            self._lingering.take(parting)
+        self._stay_no_longer()
         if self.exchange is not None:
             self.exchange.client_lost()
         self.serving.disconnected(self)

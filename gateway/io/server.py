@@ -164,6 +164,7 @@ class GatewayServer:
         await stop(self._sweeper, self._prober)
         self._sweeper = self._prober = None
         await asyncio.sleep(0)  # let the transports say goodbye
+        self._serving.close()
 
     # What others tell ----------------------------------------------------------------------------
 
@@ -279,6 +280,7 @@ class GatewayServer:
                 self._sweep_exchange(exchange, now)
             if not count % SWEEP_STEP:
                 yield
+        self._serving.sweep(now)
         self._end_what_nobody_vouches_for()
         for pool in self._generation.pools.values():
             for endpoint in pool.endpoints:

@@ -11,6 +11,7 @@ itself (the store's and the connect's by their time limits).
 """
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
 from random import Random, SystemRandom
@@ -40,6 +41,7 @@ from gateway.io.endpoints import ENDS_SESSIONS, Endpoints, refresh_if_due, sessi
 from gateway.io.exchange import REPEATABLE, Exchange
 from gateway.io.generation import Generation
 from gateway.io.ids import Ids
+from gateway.io.lingering import Lingering
 from gateway.io.pool import ConnectFailed, EndpointPool
 from gateway.io.upstream import UpstreamConnection
 from gateway.outcome import Outcome
@@ -51,8 +53,14 @@ from gateway.shedding import Shedder
 if TYPE_CHECKING:
     from gateway.io.connection import ClientConnection
 
+LINGERING_AT_ONCE = 1024
+"""Connections that have had their last answer and may go on sending for a while."""
+
+LAST_LINGERING_SECONDS = 0.5
+"""How long a process that ends waits for clients that go on sending behind their answers."""
+
 TURNED_AWAY_AT_ONCE = 64
-"""Connections over a limit that may get an answer at once; beyond them they are just dropped."""
+"""Connections over a limit that get an answer; while so many linger, others are just dropped."""
 
 CONNECT_ATTEMPTS = 3
 """Endpoints that are tried for one request; nothing of it has been sent before one is connected."""
@@ -68,6 +76,8 @@ class Serving:
         self.exchanges: set[Exchange] = set()
         self.connections: set[ClientConnection] = set()
         self.draining = False
+        self.lingering = Lingering(LINGERING_AT_ONCE)
+        self._turned_away = Lingering(TURNED_AWAY_AT_ONCE)
         self.refused_connections = 0
         self.shedder = Shedder()
         self.shed = 0
@@ -102,10 +112,11 @@ class Serving:
         if surplus <= 0:
             return
         self.refused_connections += 1
-        if surplus > TURNED_AWAY_AT_ONCE:
+        if self._turned_away.full:
             connection.reset()
         else:
-            connection.turn_away(answer_error(Reason.OVERLOADED, request_id="", close=True))
+            answer = answer_error(Reason.OVERLOADED, request_id="", close=True)
+            connection.turn_away(answer, self._turned_away)
 
     def _is_trusted(self, address: str) -> bool:
         trusted = self.generation.snapshot.configuration.server.trusted_proxies
@@ -125,6 +136,19 @@ class Serving:
         self._emptied = asyncio.Event()
         if self.connections:
             await self._emptied.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_LINGERING_SECONDS):
+                await self.lingering.end()
+
+    def sweep(self, now: float) -> None:
+        """End the lingering that has taken too long by *now*, the loop's time."""
+        self.lingering.sweep(now)
+        self._turned_away.sweep(now)
+
+    def close(self) -> None:
+        """Let nobody linger any more."""
+        self.lingering.close()
+        self._turned_away.close()
 
     def begin(self, connection: "ClientConnection", head: RequestHead) -> Exchange:
         """Return the exchange for *head*."""
