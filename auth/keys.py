@@ -28,6 +28,13 @@ _MOST_KEYS = 200
 _SMALLEST_RSA = 2048
 """Bits (RFC 7518 section 3.3); above `_LARGEST_RSA` a signature costs the event loop too much."""
 _LARGEST_RSA = 8192
+_POWERS_OF_65537 = tuple(
+    (prime, frozenset(pow(65537, exponent, prime) for exponent in range(prime - 1)))
+    for prime in (
+        *(3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89),
+        *(97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167),
+    )
+)
 _CURVE_BY_ALGORITHM = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 
 
@@ -77,8 +84,8 @@ class KeySet(msgspec.Struct, frozen=True):
 def read_key_set(document: bytes) -> KeySet:
     """Read a JWKS (RFC 7517 section 5).
 
-    Left out: symmetric and private keys, keys not for signatures, RSA below 2048 bits or with a
-    small exponent, kinds and curves that `ALGORITHMS` does not use.
+    Left out: symmetric and private keys, keys not for signatures, RSA below 2048 bits, with a small
+    exponent or of ROCA's making, kinds and curves that `ALGORITHMS` does not use.
 
     Raises:
         KeySetError: not a JWKS, or nothing in it may be used.
@@ -148,10 +155,20 @@ def _public_key(entry: dict[str, Any]) -> PublicKey | None:
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
         strong = _SMALLEST_RSA <= key.key_size <= _LARGEST_RSA and numbers.n % 2 == 1
-        return key if strong and numbers.e % 2 == 1 and numbers.e >= 65537 else None
+        strong = strong and numbers.e % 2 == 1 and numbers.e >= 65537
+        return key if strong and not _can_be_factored(numbers.n) else None
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key if key.curve.name in _CURVE_BY_ALGORITHM.values() else None
     return key if isinstance(key, Ed25519PublicKey) else None
+
+
+def _can_be_factored(modulus: int) -> bool:
+    """Tell whether *modulus* was made as ROCA can factor it (CVE-2017-15361).
+
+    Infineon's library took only primes that are a power of 65537 modulo many small primes, and then
+    so is their product; of other moduli one in 2 ** 27 is.
+    """
+    return all(modulus % prime in powers for prime, powers in _POWERS_OF_65537)
 
 
 class SigningKey(msgspec.Struct, frozen=True):

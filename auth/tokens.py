@@ -18,7 +18,7 @@ import re
 from binascii import a2b_base64
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -74,8 +74,30 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
+class SignedText(NamedTuple):
+    """A JWS in compact form whose header is in order; its payload has not been looked at."""
+
+    algorithm: str
+    kid: str | None
+    payload: bytes
+
+
 def read_token(token: str, *, types: frozenset[str] = BEARER_TYPES) -> UnverifiedToken | Reason:
-    """Read *token* without believing it, or say what is wrong with its form.
+    """Read *token* without believing it, or say what is wrong with its form; see `read_compact`."""
+    read = read_compact(token, types=types)
+    if isinstance(read, Reason):
+        return read
+    try:
+        claims = read_json_object(read.payload)
+    except ValueError:
+        return Reason.TOKEN_MALFORMED
+    if b"\\u0000" in read.payload:
+        return Reason.TOKEN_CLAIMS  # whoever reads a claim in C sees it end there
+    return UnverifiedToken(read.algorithm, read.kid, claims)
+
+
+def read_compact(token: str, *, types: frozenset[str] = BEARER_TYPES) -> SignedText | Reason:
+    """Read the compact form of *token* and its header (RFC 7515 section 5.2).
 
     *types* are the values of `typ` (lower case) that a token in this role may have; one without
     `typ` counts as `jwt` (RFC 8725 section 3.11).
@@ -88,13 +110,10 @@ def read_token(token: str, *, types: frozenset[str] = BEARER_TYPES) -> Unverifie
     try:
         header = _header_of(parts[1])
         payload = _decode_base64url(parts[2])
-        claims = read_json_object(payload)
         _decode_base64url(parts[3])
     except ValueError:
         return Reason.TOKEN_MALFORMED
-    if b"\\u0000" in payload:
-        return Reason.TOKEN_CLAIMS  # whoever reads a claim in C sees it end there
-    return _read_header(header, claims, types)
+    return _read_header(header, payload, types)
 
 
 def issuer_of(token: UnverifiedToken) -> str:
@@ -139,8 +158,8 @@ def _header_of(part: str) -> Mapping[str, Any]:
 
 
 def _read_header(
-    header: Mapping[str, Any], claims: dict[str, Any], types: frozenset[str]
-) -> UnverifiedToken | Reason:
+    header: Mapping[str, Any], payload: bytes, types: frozenset[str]
+) -> SignedText | Reason:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or not algorithm:
         return Reason.TOKEN_ALGORITHM
@@ -155,7 +174,7 @@ def _read_header(
     kid = header.get("kid")
     if "kid" in header and (not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KID):
         return Reason.TOKEN_MALFORMED
-    return UnverifiedToken(algorithm, kid, claims)
+    return SignedText(algorithm, kid, payload)
 
 
 def _names_us(audience: object, issuer: TokenIssuer) -> bool:
