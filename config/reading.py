@@ -9,13 +9,14 @@ compiling finds.
 """
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from config.building import build_configuration, build_route
 from config.checks import find_conflicts
 from config.document import Document, PlacedMapping, PlacedSequence, read_document
 from config.model import Configuration, Route
+from config.named_files import NamedFile, named_files
 from config.problem import Problem
 from config.schema import SCHEMA
 from config.substitution import fill_document
@@ -30,6 +31,15 @@ def examine_nothing(_routes: Sequence[Route]) -> list[Problem]:
     return []
 
 
+LookAt = Callable[[Iterable[NamedFile]], list[Problem]]
+"""What is wrong with the files that the route file names; whoever reads files knows."""
+
+
+def look_at_none(_files: Iterable[NamedFile]) -> list[Problem]:
+    """Find nothing: for who has no disk."""
+    return []
+
+
 @cache
 def _check() -> Check:
     return compile_schema(SCHEMA)
@@ -40,13 +50,14 @@ def _check_route() -> Check:
     return compile_schema(SCHEMA["properties"]["routes"]["items"])
 
 
-def read_configuration(
+def read_configuration(  # noqa: PLR0913 - what is asked of the world, each by a name
     text: str,
     *,
     environment: Mapping[str, str],
     read_file: Callable[[str], str],
     base_dir: str,
     examine: Examine = examine_nothing,
+    look_at: LookAt = look_at_none,
 ) -> Configuration | list[Problem]:
     """Return what *text* says, or every problem in it, sorted by place. Never raises.
 
@@ -56,6 +67,7 @@ def read_configuration(
         read_file: Called with a path for `${file:PATH}`; raises `OSError` or `ValueError`.
         base_dir: What relative paths in the file are relative to.
         examine: Called with the sound routes of a file that has problems, to find more of them.
+        look_at: Called with the files that *text* names.
     """
 
     def locate(path: str) -> str:
@@ -65,7 +77,11 @@ def read_configuration(
     if document.root is None:
         return sorted(document.problems)
     unfilled = fill_document(document, environment, lambda path: read_file(locate(path)))
-    found = validate(document.root, document.place, _check()) + find_conflicts(document.root)
+    found = [
+        *validate(document.root, document.place, _check()),
+        *find_conflicts(document.root),
+        *look_at(named_files(document.root, locate)),
+    ]
     # What could not be put in is one problem, not also a malformed value.
     found = [problem for problem in found if (problem.line, problem.column) not in unfilled]
     if problems := document.problems + found:

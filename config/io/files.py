@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from config.document import MAXIMUM_SIZE
+from config.io.named_files import find_unusable
 from config.io.page_files import read_page_files
 from config.model import Configuration
 from config.overriding import move_addresses
@@ -41,6 +42,7 @@ def load_configuration(
         read_file=lambda name: _read_text(Path(name), _MAXIMUM_SECRET_SIZE),
         base_dir=str(path.absolute().parent),
         examine=examine,
+        look_at=find_unusable,
     )
     if isinstance(configuration, list):
         return configuration

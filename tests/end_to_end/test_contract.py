@@ -319,6 +319,7 @@ async def test_a_mistake_is_one_line_that_says_what_to_do(
     (tmp_path / "store-out.yaml").write_text(text)
     tls = "workers: 1, tls: {certificates: [{cert_file: a.pem, key_file: a.key}]}"
     (tmp_path / "no-certificate.yaml").write_text(text.replace("workers: 2", tls))
+    (tmp_path / "a.key").write_text("")
     run = await asyncio.to_thread(
         subprocess.run,
         [str(DOORWARD), *arguments],
