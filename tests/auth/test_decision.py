@@ -39,3 +39,25 @@ def test_a_stranger_cannot_ask_for_more_ways_than_a_route_would() -> None:
     asked = step_up_in({"acr_values": "a " * 10_000})
     assert asked is not None
     assert len(asked.acr_values) == 16
+
+
+@pytest.mark.parametrize(
+    ("step_up", "acr", "amr", "enough"),
+    [
+        (StepUp(("mfa",)), "mfa", (), True),
+        (StepUp(("mfa",)), "pwd", (), False),
+        (StepUp(("mfa",)), "", ("pwd", "mfa"), True),
+        (StepUp(("phr",)), "", ("pwd", "mfa"), False),
+        (StepUp((), 60.0), "", (), True),
+    ],
+)
+def test_a_sign_in_is_as_strong_as_its_acr_or_the_method_mfa_says(
+    step_up: StepUp, acr: str, amr: tuple[str, ...], *, enough: bool
+) -> None:
+    assert step_up.is_strong_enough(acr, amr) is enough
+
+
+def test_an_age_is_too_much_only_where_a_limit_is_asked_for() -> None:
+    assert StepUp((), 60.0).is_too_old(60.1)
+    assert not StepUp((), 60.0).is_too_old(60.0)
+    assert not StepUp(("mfa",)).is_too_old(1e9)

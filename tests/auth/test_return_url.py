@@ -52,6 +52,7 @@ def test_our_own_places_are_honoured(value: str, result: str) -> None:
         *("http://app.example.com/a", "http://127.0.0.1/a", "http://127.0.0.1:8081/a", "//a", "a"),
         *("/a//b", "/a/../b", "/a/./b", "/..", "/a/%2e/b", "/a%2E%2e/b", "/a%2fb", "/a%5Cb"),
         *("/a%00", "/a%1F", "/a%7f", "/a%252fb", "/a;b", "/a%", "/a%zz", "/a?%", "/a?b\\c", "/a#%"),
+        *("/a%c0%af/b", "/a%80", "/a%ed%a0%80", "/a?b\nc", "/a#\nb"),
         *("/a\n", "/a\r", "/\t/a", "/a?b c", "/a?b<c", "/a?[b]", "/a#b#c", "?a", "#a"),
         *(
             "/.doorward/login",

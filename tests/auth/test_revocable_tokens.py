@@ -1,11 +1,12 @@
 import asyncio
 
+import msgspec
 import pytest
 
 from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable, Ended
-from auth.revocable_tokens import RevocableTokens
+from auth.revocable_tokens import _MOST_REFERENCES, RevocableTokens
 from auth.revocation import TokenRef, epoch_name, token_name
 
 GOOD = Authenticated(
@@ -120,3 +121,20 @@ def test_an_outage_leaves_a_token_for_as_long_as_the_route_says() -> None:
     tokens = RevocableTokens(Signatures(GOOD), revocations)
     assert asyncio.run(tokens.verify("t", serve_cached=7.0)) == GOOD
     assert revocations.served_cached == 7.0
+
+
+def test_the_names_of_tokens_are_remembered_within_bounds() -> None:
+    """Whoever has an issuer's tokens has many; the memory of their names must not be theirs."""
+
+    class Many(Signatures):
+        def peek(self, token: str) -> Caller | None:
+            return Authenticated(msgspec.structs.replace(GOOD.identity, token_digest=token))
+
+    revocations = Revocations(revoked=False)
+    tokens = RevocableTokens(Many(GOOD), revocations)
+    for number in range(_MOST_REFERENCES + 1):
+        tokens.peek(str(number))
+    assert len(tokens._references) == 1
+    tokens.peek("0")
+    assert revocations.asked[0] == revocations.asked[-1]
+    assert revocations.asked[0] is not revocations.asked[-1]

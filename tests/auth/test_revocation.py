@@ -6,9 +6,13 @@ from auth.revocation import (
     NO_EPOCH,
     UNREADABLE_EPOCH,
     Epoch,
+    bucket_key,
+    bucket_of,
+    buckets_near,
     ended_key,
     epoch_key,
     epoch_name,
+    index_key,
     later,
     milliseconds,
     parse_epoch,
@@ -142,3 +146,22 @@ def test_tokens_without_an_id_are_told_apart_by_subject_and_time() -> None:
         ).name
 
     assert len({ref("a", 1.0), ref("b", 1.0), ref("a", 2.0)}) == 3
+
+
+def test_what_is_kept_of_a_token_lies_in_a_bucket_that_is_near_its_name() -> None:
+    name = token_name("https://idp", "j1")
+    bucket = bucket_of(name)
+    near = buckets_near(bucket)
+
+    assert name.startswith(bucket)
+    assert bucket in near
+    assert len(set(near)) == len(near)
+    assert {len(each) for each in near} == {len(bucket)}
+    assert bucket_of(near[0]) == near[0]
+    assert bucket_key(bucket).endswith(f"{bucket}}}")
+    assert len({bucket_key(each) for each in near}) == len(near)
+
+
+def test_the_sessions_of_two_subjects_have_two_indexes() -> None:
+    assert index_key("u1") != index_key("u2")
+    assert "u1" not in index_key("u1")

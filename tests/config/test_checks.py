@@ -16,6 +16,7 @@ HTTPS = "server: {public_url: https://a.example}\n"
         ("server: {listen: '[::]:80'}", "'[::]:80'", "public_url is needed"),
         ("server: {listen: 127.0.0.1:9}\nadmin: {listen: 127.0.0.1:9 }", "127.0.0.1:9 }", "own"),
         ("admin: {token: 'a b'}", "'a b'", "without spaces"),
+        ("admin: {token: 'ä23456789012345678'}", "'ä2", "ASCII"),
         (
             "admin: {listen: '10.0.0.1:9', token: '123456789012345'}",
             "'123456789012345'",

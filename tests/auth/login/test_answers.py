@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from auth.login.answers import Answers, Problem
-from config.model import Login
+from auth.login.answers import Answers, Problem, patience
+from auth.wording import ENGLISH
+from config.model import Ldap, Login, Mail, Provider, Registration
 from tests.auth.login.conftest import configured, field
 
 PROBLEM = Problem(404, "no_such_thing", "There is none", "Look elsewhere.")
@@ -54,3 +55,54 @@ def test_a_challenge_names_where_to_sign_in() -> None:
         "WWW-Authenticate",
         'Cookie realm="doorward", form-action="/.doorward/login"',
     )
+
+
+@pytest.mark.parametrize(
+    ("wait", "advice"),
+    [
+        (0.2, "Please try again in a minute."),
+        (60.0, "Please try again in a minute."),
+        (60.1, "Please try again in 2 minutes."),
+    ],
+)
+def test_who_must_wait_is_told_for_how_long_in_whole_minutes(wait: float, advice: str) -> None:
+    problem = patience(wait)
+    assert problem.status == 429
+    assert problem.in_words(ENGLISH)[1] == advice
+
+
+DIRECTORY = Ldap("ldaps://ldap.example.com")
+CORP = Provider("corp", "Corp", "https://idp.example.com", "gateway")
+MAIL = Mail("door@example.com")
+
+
+@pytest.mark.parametrize(
+    ("login", "serves", "passwords", "accounts", "reset", "registration"),
+    [
+        (Login(), True, True, True, False, False),
+        (Login(accounts=False), False, False, False, False, False),
+        (Login(accounts=False, providers=(CORP,)), True, False, False, False, False),
+        (Login(url="https://sso.example.com/in"), False, False, False, False, False),
+        (Login(accounts=False, ldap=DIRECTORY), True, True, False, False, False),
+        (Login(mail=MAIL), True, True, True, True, False),
+        (Login(mail=MAIL, registration=Registration()), True, True, True, True, True),
+        (Login(registration=Registration()), True, True, True, False, False),
+        (Login(mail=MAIL, ldap=DIRECTORY, accounts=False), True, True, False, False, False),
+    ],
+    ids=["own", "none", "provider", "elsewhere", "ldap", "mail", "all", "no mail", "ldap mail"],
+)
+def test_what_is_offered_is_what_the_settings_allow(
+    login: Login,
+    *,
+    serves: bool,
+    passwords: bool,
+    accounts: bool,
+    reset: bool,
+    registration: bool,
+) -> None:
+    answers = Answers(configured(login=login))
+    assert answers.serves_sign_in is serves
+    assert answers.takes_passwords is passwords
+    assert answers.has_accounts is accounts
+    assert answers.offers_reset is reset
+    assert answers.offers_registration is registration

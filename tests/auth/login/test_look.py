@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from auth.login.look import Look, our_style, wording_problems, wordings_of
+from auth.login.look import Look, our_style, our_templates, wording_problems, wordings_of
 from config.colours import contrast
 from config.model import Configuration, PageSettings
 from tests.auth.login.conftest import configured
@@ -80,3 +80,9 @@ def test_what_is_wrong_with_the_languages_is_told(
 ) -> None:
     (problem,) = wording_problems(with_pages(files=files, language=language, folder="own"))
     assert problem.at("routes.yaml").startswith(place)
+
+
+def test_every_template_of_ours_is_there_with_its_text() -> None:
+    templates = our_templates()
+    assert {"base.html", "login.html", "error.html"} <= set(templates)
+    assert all(text.strip() for text in templates.values())

@@ -453,3 +453,7 @@ def test_what_is_wrong_with_their_files_is_told_with_its_place() -> None:
         "/etc/own/style.css:2:1",
     ]
     assert page_problems(configured()) == []
+
+
+def test_nobody_needs_to_hear_of_a_fault_in_their_page() -> None:
+    assert b"Sign out?" in Pages(own(logout="{{ token.nothing.at_all }}")).render("logout", BASE)

@@ -6,6 +6,7 @@ from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from auth.login.provider import (
@@ -273,3 +274,12 @@ def test_what_the_operator_names_is_known_and_nothing_else_without_asking() -> N
     found = known_metadata(provider)
     assert found == Metadata(ISSUER, f"{ISSUER}/a", f"{ISSUER}/t", "", f"{ISSUER}/u")
     assert known_metadata(Provider("o", "O", ISSUER, "gateway")) is None
+
+
+def test_the_provider_is_told_who_is_expected() -> None:
+    begun = msgspec.structs.replace(BEGUN, login_hint="ada@example.com")
+    asked = parse_qs(urlsplit(authorization_url(PROVIDER, METADATA, begun, "s")).query)
+    assert asked["login_hint"] == ["ada@example.com"]
+    assert "login_hint" not in parse_qs(
+        urlsplit(authorization_url(PROVIDER, METADATA, BEGUN, "s")).query
+    )

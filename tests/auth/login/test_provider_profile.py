@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from auth.login.provider_profile import (
@@ -179,3 +180,47 @@ def test_a_path_to_the_subject_of_a_plain_oauth_provider_is_followed() -> None:
     assert claims == {"user": {"no": 7}, "id": 1, "iss": ISSUER, "sub": "7"}
     record = record_of({"exp": 1, **claims}, provider, created_at=1.0, expires_at=9.0)
     assert record.subject == "7"
+
+
+PLAIN = Provider("plain", "Plain", ISSUER, "gateway", protocol="oauth2")
+GITHUB = msgspec.structs.replace(PLAIN, protocol="github")
+
+
+@pytest.mark.parametrize(
+    ("members", "subject"),
+    [
+        ({"sub": "ada"}, "ada"),
+        ({"id": 7}, "7"),
+        ({"sub": "ada", "id": 7}, "ada"),
+        ({"id": True}, True),
+        ({"id": 1.5}, 1.5),
+    ],
+    ids=str,
+)
+def test_a_number_is_as_good_a_subject_as_its_text_and_nothing_else_is(
+    members: dict[str, Any], subject: object
+) -> None:
+    assert profile_of(PLAIN, members, None)["sub"] == subject
+
+
+def test_a_plain_provider_says_nothing_of_the_sign_in_itself() -> None:
+    said = {"id": 7, "iss": "https://evil.example", "auth_time": 1, "amr": ["mfa"], "acr": "phr"}
+    assert profile_of(PLAIN, said, None) == {"id": 7, "iss": ISSUER, "sub": "7"}
+
+
+@pytest.mark.parametrize(
+    ("emails", "email"),
+    [
+        (b'[{"email":"a@b.c","primary":true,"verified":true}]', "a@b.c"),
+        (b'[{"email":"a@b.c","primary":true,"verified":false}]', None),
+        (b'[{"email":"a@b.c","primary":false,"verified":true}]', None),
+        (b'{"email":"a@b.c"}', None),
+        (None, None),
+    ],
+)
+def test_an_address_at_github_is_the_one_that_it_has_verified(
+    emails: bytes | None, email: str | None
+) -> None:
+    claims = profile_of(GITHUB, {"id": 7, "login": "ada", "email": "public@x.y"}, emails)
+    assert claims.get("email") == email
+    assert claims["preferred_username"] == "ada"

@@ -239,3 +239,13 @@ async def test_a_store_that_is_gone_is_an_outage_and_clears_no_cookie(
     await site.store.close()
     with pytest.raises(AuthUnavailable):
         await browser.send("POST", LOGOUT, form=form, fields={"origin": PUBLIC}, caller=caller)
+
+
+async def test_a_program_from_elsewhere_is_told_what_would_count(
+    site: Site, browser: Browser
+) -> None:
+    fields = {"origin": "https://evil.example", "accept": "application/json"}
+    answer = await browser.post(LOGOUT, {}, fields)
+    assert field(answer, "content-type") == "application/problem+json"
+    assert "Origin" in msgspec.json.decode(answer.body)["detail"]
+    assert await site.is_alive(browser.session)

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from auth.cookies import form_cookie_name
+from auth.decision import StepUp
 from auth.identity import ABSENT, Authenticated, Identity, Rejected
 from auth.login.messages import LoginRequest
 from auth.login.provenance import FormTokens
 from auth.login.visit import Visit, Visits
-from auth.session import digest
+from auth.session import SessionRecord, digest
 from tests.auth.login.conftest import PUBLIC, SECRET, configured
 
 TOKENS = FormTokens(SECRET)
@@ -132,3 +133,35 @@ def test_who_proved_it_is_known() -> None:
 def test_the_form_cookie_is_named_after_the_session_cookie() -> None:
     assert form_cookie_name("doorward") == "doorward-form"
     assert form_cookie_name("__Host-doorward") == "__Secure-doorward-form"
+
+
+def test_a_record_says_where_it_was_begun() -> None:
+    record = SessionRecord(v=1, subject="u1", created_at=1.0, expires_at=9.0)
+    begun = visit(fields={"user-agent": "Mozilla/5.0 (X11; Linux) Firefox/140.0"}).stamped(record)
+    assert (begun.begun_on, begun.begun_from) == ("Firefox/Linux", "192.0.2.1")
+    assert begun.subject == "u1"
+
+
+def test_what_the_sign_in_must_come_to_is_read_from_link_and_form() -> None:
+    assert visit().step_up is None
+    assert visit(form={"acr_values": "mfa"}).step_up == StepUp(("mfa",))
+
+
+def test_a_client_gets_what_it_prefers_or_what_suits_the_place() -> None:
+    assert visit().prefers(unless_told="json") == "json"
+    assert visit(fields={"accept": "text/html"}).prefers(unless_told="json") == "page"
+
+
+def test_only_our_own_word_says_that_somebody_is_back_from_signing_out() -> None:
+    """The `state` that a provider gives back is bound to the browser that was sent there."""
+
+    def back(state: str) -> Visit:
+        request = LoginRequest(
+            "GET", "/.doorward/logout", {"state": state}, {}, FORM_COOKIE, {}, "", ABSENT
+        )
+        return Visits(configured(), TOKENS).receive(request)
+
+    sent = back("")
+    assert not sent.has_returned
+    assert back(sent.return_token).has_returned
+    assert not back(TOKENS.token(NONCE, "")).has_returned
