@@ -3,13 +3,15 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 import msgspec
 
+from auth.io.account_events import AccountEvents
 from auth.io.address import StoreURLError
 from auth.io.database import DatabaseUnavailable
 from auth.io.embedded import EmbeddedStore, EmbeddedStoreError, embedded_url
@@ -17,6 +19,7 @@ from auth.io.mail_sending import NotSent, send_letter
 from auth.io.session_store import open_session_store
 from auth.login.accounts import Account, AccountError, Accounts, access_of
 from auth.login.assembly import open_accounts
+from auth.login.elsewhere import KnownPeople
 from auth.login.factors import Factors
 from auth.login.mailing import password_letter
 from auth.login.one_time import Purpose
@@ -33,6 +36,9 @@ _config_option = click.option(
     default=Path("routes.yaml"),
     show_default=True,
     help="The route file; it says where the accounts are.",
+)
+_subject_option = click.option(
+    "--subject", default="", help="Whoever has this subject, instead of LOGIN."
 )
 _password_option = click.option(
     "--password-stdin",
@@ -108,8 +114,9 @@ def change_password(
         book.find(login)  # before a password is asked for in vain
         account = book.set_password(login, _password(from_stdin=password_stdin))
     click.echo(f"changed the password of {account.login}")
-    if not keep_sessions:
-        _end_sessions(account, route_file, reason="password_changed")
+    told: _Telling = [lambda events: events.password_changed(account.subject)]
+    reason = "" if keep_sessions else "password_changed"
+    _end_sessions(account.subject, route_file, reason=reason, telling=told)
 
 
 @accounts.command("invite")
@@ -207,7 +214,7 @@ def change_account(  # noqa: PLR0913 - one argument for each option
         )
     click.echo(f"changed {new.login}")
     if access_of(new) != access_of(old) and not keep_sessions:
-        _end_sessions(new, route_file, reason="account_changed")
+        _end_sessions(new.subject, route_file, reason="account_changed")
 
 
 @accounts.command("list")
@@ -246,7 +253,7 @@ def disable_account(login: str, *, route_file: Path) -> None:
     with _opened(route_file) as book:
         account = book.set_disabled(login, disabled=True)
     click.echo(f"disabled {account.login}")
-    _end_sessions(account, route_file, reason="account_disabled")
+    _end_sessions(account.subject, route_file, reason="account_disabled")
 
 
 @accounts.command("enable")
@@ -288,37 +295,50 @@ def _hand_over_link(  # noqa: PLR0913 - what a letter needs
 
 
 @accounts.command("reset-factors")
-@click.argument("login")
+@click.argument("login", required=False)
+@_subject_option
 @_config_option
-def reset_factors(login: str, *, route_file: Path) -> None:
-    """Forget every second factor of LOGIN, who lost them, and end its sessions."""
+def reset_factors(login: str | None, *, subject: str, route_file: Path) -> None:
+    """Forget every second factor of LOGIN, who lost them, and end the sessions."""
+    if bool(login) == bool(subject):
+        raise click.UsageError("name an account or a --subject")
     with _opened(route_file) as book:
-        account = book.find(login)
-        Factors(book.database, "").reset(account.subject)
-    click.echo(f"{account.login} signs in with the password alone")
-    _end_sessions(account, route_file, reason="factors_reset")
+        subject = subject or _subject_of(login or "", book, route_file)
+        removed = Factors(book.database, "").reset(subject)
+    click.echo(f"{login or subject} signs in with the password alone")
+    told: _Telling = [
+        partial(AccountEvents.factor_removed, subject=subject, factor=each) for each in removed
+    ]
+    _end_sessions(subject, route_file, reason="factors_reset", telling=told)
 
 
 @accounts.command("require-factor")
 @click.argument("login", required=False)
+@_subject_option
 @click.option("--role", default="", help="Everybody with this role, instead of LOGIN.")
 @click.option("--off", is_flag=True, help="No more.")
 @_config_option
-def require_factor(login: str | None, *, role: str, off: bool, route_file: Path) -> None:
+def require_factor(
+    login: str | None, *, subject: str, role: str, off: bool, route_file: Path
+) -> None:
     """Have LOGIN, or everybody with a role, sign in with a second factor from now on."""
-    if bool(login) == bool(role):
-        raise click.UsageError("name an account or a --role")
-    elsewhere = _loaded(route_file).login
-    if not off and (elsewhere.user_service or elsewhere.ldap):
-        raise click.ClickException(
-            "passwords are checked elsewhere (login.user_service or login.ldap), and nobody is "
-            "asked for a second factor here: have it required there"
-        )
+    if sum(map(bool, (login, subject, role))) != 1:
+        raise click.UsageError("name an account, a --subject or a --role")
     with _opened(route_file) as book:
-        kind, name = ("subject", book.find(login).subject) if login else ("role", role)
+        if login:
+            subject = _subject_of(login, book, route_file)
+        kind, name = ("role", role) if role else ("subject", subject)
         Factors(book.database, "").require(kind, name, required=not off)
     said = "is required no more" if off else "is required from the next sign-in on"
-    click.echo(f"a second factor {said}: {login or f'role {role}'}")
+    click.echo(f"a second factor {said}: {login or f'{kind} {name}'}")
+
+
+def _subject_of(login: str, book: Accounts, route_file: Path) -> str:
+    """Return whom *login* means: an account of ours, or somebody whose password is not ours."""
+    settings = _loaded(route_file).login
+    if settings.user_service or settings.ldap:
+        return KnownPeople(book.database).subject_of(login)
+    return book.find(login).subject
 
 
 @contextmanager
@@ -360,21 +380,30 @@ def _password(*, from_stdin: bool) -> str:
         raise click.ClickException("the password on standard input is not UTF-8") from None
 
 
-def _end_sessions(account: Account, route_file: Path, *, reason: str) -> None:
-    """End the sessions of *account*, or say why that did not happen and what to do.
+_Telling = Sequence[Callable[[AccountEvents], Awaitable[None]]]
+"""What is written to the stream of events."""
+
+
+def _end_sessions(subject: str, route_file: Path, *, reason: str, telling: _Telling = ()) -> None:
+    """End the sessions of *subject*, or say why that did not happen and what to do.
 
     The account is changed already, so nobody signs in meanwhile; what is left is left to the
-    operator, with exit status 1.
+    operator, with exit status 1. Without a *reason* the sessions go on. *telling* is done last.
     """
     loaded = _loaded(route_file)
     try:
         with _store_url(loaded, route_file) as url:
-            ended = asyncio.run(_end(url, loaded, account.subject, reason=reason))
+            ended = asyncio.run(_end(url, loaded, subject, reason=reason, telling=telling))
     except (AuthUnavailable, EmbeddedStoreError, StoreURLError) as error:
+        if not reason:
+            click.echo(f"other services were not told: {error}", err=True)
+            return
         raise click.ClickException(
             f"its sessions go on: {error}; mend that, then run"
-            f" `doorward sessions revoke --subject {account.subject}`"
+            f" `doorward sessions revoke --subject {subject}`"
         ) from None
+    if ended is None:
+        return
     number = "1 session" if ended.ended == 1 else f"{ended.ended} sessions"
     click.echo(f"ended {number}, confirmed by {ended.acknowledged} of {ended.of} workers")
 
@@ -400,9 +429,15 @@ def _store_url(configuration: Configuration, route_file: Path) -> Iterator[str]:
         yield url
 
 
-async def _end(url: str, configuration: Configuration, subject: str, *, reason: str) -> Ended:
+async def _end(
+    url: str, configuration: Configuration, subject: str, *, reason: str, telling: _Telling
+) -> Ended | None:
     store = await open_session_store(url, configuration.session, worker=False)
     try:
-        return await store.end_subject(subject, reason=reason)
+        ended = await store.end_subject(subject, reason=reason) if reason else None
+        events = AccountEvents(store.commands)
+        for tell in telling:
+            await tell(events)
+        return ended
     finally:
         await store.close()

@@ -74,10 +74,6 @@ class LdapCheck:
         except (AccountError, UnicodeError) as error:
             raise _outage(f"what it says of somebody makes no sense: {error}") from error
 
-    async def is_current(self, account: Account) -> bool:  # noqa: ARG002 - `Credentials`
-        """Tell that *account* may still sign in: it was asked a moment ago."""
-        return True
-
     def _check(self, login: str, password: str) -> Account | None:
         settings = self._settings
         if settings.user_dn:

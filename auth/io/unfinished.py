@@ -10,6 +10,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from auth.login.account import Account
 from auth.ports import AuthUnavailable
 from auth.session import digest
 
@@ -20,9 +21,8 @@ UNFINISHED_SECONDS = 600
 class UnfinishedSignIn(msgspec.Struct, frozen=True):
     """The first half of a sign-in, or a session that is to become a stronger one."""
 
-    subject: str
-    revision: int
-    """Of the account, when the first factor was shown."""
+    account: Account
+    """As it was when the first factor was shown."""
     amr: tuple[str, ...]
     auth_time: float
     return_to: str

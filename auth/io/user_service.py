@@ -65,10 +65,6 @@ class UserServiceCheck:
             raise _outage(type(error).__name__) from error
         return _account(login, content)
 
-    async def is_current(self, account: Account) -> bool:  # noqa: ARG002 - `Credentials`
-        """Tell that *account* may still sign in: it was asked a moment ago."""
-        return True
-
 
 def _account(login: str, content: bytes) -> Account:
     try:

@@ -8,7 +8,7 @@ and tens of milliseconds, and whoever sends more sign-ins than that is told to c
 A name nobody has, and an account that is disabled, cost the same as a wrong password: exactly one
 verification with the same parameters. Every change of what lets somebody in (password, disabling)
 raises the account's `revision`; a sign-in that was under way looks at it again after its session
-exists (`is_current`), so a session cannot slip past the ending that follows such a change.
+exists (`current`), so a session cannot slip past the ending that follows such a change.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from auth.identity import Identity
 from auth.io.database import (
     Connection,
     Database,
@@ -170,10 +171,17 @@ class Accounts:
         except DatabaseUnavailable as error:
             raise AuthUnavailable("the accounts cannot be asked") from error
 
-    async def is_current(self, account: Account) -> bool:
-        """Tell whether *account* may still sign in with what it signed in with."""
-        now = await self.ask(lambda: self._revision(account.subject))
-        return now == (account.revision, False)
+    async def current(self, account: Account) -> Account | None:
+        """Return *account* as it is now; None if what it showed before lets nobody in any more."""
+        now = await self.ask(lambda: self.find_subject(account.subject))
+        if now is None or now.disabled or now.revision != account.revision:
+            return None
+        return now
+
+    async def of_session(self, identity: Identity) -> Account | None:
+        """Return the account of whoever has the session; None without one, or a disabled one."""
+        found = await self.ask(lambda: self.find_subject(identity.subject))
+        return None if found is None or found.disabled else found
 
     def find(self, login: str) -> Account:
         """Return the account that signs in as *login*; raise `AccountError` if there is none."""
@@ -388,12 +396,6 @@ class Accounts:
                 _SELECT + "WHERE canonical_login = :login", login=canonical_login(login)
             )
         return (_account(rows[0]), str(rows[0][-1])) if rows else None
-
-    def _revision(self, subject: str) -> tuple[int, bool] | None:
-        statement = "SELECT revision, disabled FROM accounts WHERE subject = :subject"
-        with self.database.reading() as connection:
-            rows = connection.execute(statement, subject=subject)
-        return (rows[0][0], bool(rows[0][1])) if rows else None
 
     def _change(self, account: Account, statement: str, value: str | int) -> Account:
         with self.database.writing() as connection:

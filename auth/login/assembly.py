@@ -9,6 +9,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from auth.io.account_events import AccountEvents
 from auth.io.database import DatabaseUnavailable, open_database
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
@@ -60,6 +61,7 @@ async def open_login_service(
         by_mail=ByMail(MailQueue(commands), publisher(commands)),
         known_devices=KnownDevices(commands),
         second_factors=AtHand(Factors(accounts.database, key), UnfinishedSignIns(commands)),
+        events=AccountEvents(commands),
     )
 
 

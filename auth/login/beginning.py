@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from auth.cookies import set_cookie
+from auth.identity import Identity
 from auth.login.account import Account
 from auth.login.answers import Answers, Fields
 from auth.login.circles import Circles
@@ -31,8 +32,20 @@ class Credentials(Protocol):
         """Return who signs in, or None; raise `SignInQueueFull` or `AuthUnavailable`."""
         ...
 
-    async def is_current(self, account: Account) -> bool:
-        """Tell whether *account* may still sign in; raise `AuthUnavailable`."""
+    async def current(self, account: Account) -> Account | None:
+        """Return *account* as it is now, if what it showed a moment ago still lets it in.
+
+        Raises:
+            AuthUnavailable
+        """
+        ...
+
+    async def of_session(self, identity: Identity) -> Account | None:
+        """Return whose session *identity* has, if they have an account with these credentials.
+
+        Raises:
+            AuthUnavailable
+        """
         ...
 
 
@@ -89,7 +102,7 @@ class Beginnings:
             acr=acr_of(amr),
         )
         cookie = await self._store.create(visit.stamped(record))
-        if not await self._accounts.is_current(account):
+        if await self._accounts.current(account) is None:
             # Disabled, or given another password, while we were at it. Whoever did that ended the
             # account's sessions, perhaps before this one was there.
             await self._store.end(digest(cookie), reason="account_changed")

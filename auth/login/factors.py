@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from auth.io.account_events import Factor
 from auth.io.database import Connection, Database, DatabaseUnavailable
 from auth.login.account import Account
 from auth.login.passkey import Passkey
@@ -69,7 +70,12 @@ _USE_STEP = (
 )
 _USE_CODE = "DELETE FROM recovery_codes WHERE digest = :digest RETURNING subject"
 _ADD_CODE = "INSERT INTO recovery_codes (digest, subject) VALUES (:digest, :subject)"
-_OF_SUBJECT = ("totp_secrets", "recovery_codes", "passkeys")
+_OF_SUBJECT: dict[str, Factor] = {
+    "totp_secrets": "totp",
+    "recovery_codes": "recovery_codes",
+    "passkeys": "passkey",
+}
+"""What of a subject each table keeps."""
 # Nothing changes; whoever takes something else away waits until we are done.
 _LOCK = "UPDATE accounts SET revision = revision WHERE subject = :subject"
 _REMOVE_TOTP = "DELETE FROM totp_secrets WHERE subject = :subject"
@@ -220,11 +226,15 @@ class Factors:
 
     # For administrators -----------------------------------------------------------------------
 
-    def reset(self, subject: str) -> None:
-        """Forget every factor of *subject* but the password, if it has one."""
+    def reset(self, subject: str) -> tuple[Factor, ...]:
+        """Forget every factor of *subject* but a password; return which they were."""
+        removed: list[Factor] = []
         with self._database.writing() as connection:
-            for table in _OF_SUBJECT:
-                connection.execute(f"DELETE FROM {table} WHERE subject = :s", s=subject)  # noqa: S608 - our own names
+            for table, factor in _OF_SUBJECT.items():
+                forget = f"DELETE FROM {table} WHERE subject = :s RETURNING 1"  # noqa: S608 - ours
+                if connection.execute(forget, s=subject):
+                    removed.append(factor)
+        return tuple(removed)
 
     def require(self, kind: str, name: str, *, required: bool) -> None:
         """Ask everybody whom *kind* (`subject` or `role`) and *name* mean for a factor, or not."""

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from auth.io.account_events import AccountEvents
 from auth.io.mail_queue import MailQueue, Wanted
 from auth.login.account import MAX_LOGIN, Account, AccountError, checked_email, checked_text
 from auth.login.accounts import Accounts, SignInQueueFull
@@ -101,6 +102,7 @@ class Links:
         queue: MailQueue,
         throttle: Throttle | None,
         publish: PublishAccount,
+        events: AccountEvents,
     ) -> None:
         """Take what the pages need; *publish* tells other services of a new account."""
         self._registration = configuration.login.registration
@@ -111,6 +113,7 @@ class Links:
         self._queue = queue
         self._throttle = throttle
         self._publish = publish
+        self._events = events
 
     # Asking for a link ---------------------------------------------------------------------------
 
@@ -227,6 +230,7 @@ class Links:
                 lambda: self._links.set_password(secret, password)
             )
             await self._store.end_subject(account.subject, reason="password_reset")
+            await self._events.password_changed(account.subject)
             return self._done(
                 visit,
                 phrase("Your password is set"),

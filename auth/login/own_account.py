@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from auth.decision import StepUp
 from auth.identity import Identity
+from auth.io.account_events import AccountEvents
 from auth.login.account import Account
 from auth.login.accounts import Accounts, SignInQueueFull
 from auth.login.answers import (
@@ -21,7 +22,7 @@ from auth.login.answers import (
     Fields,
     Problem,
 )
-from auth.login.beginning import MFA, Beginnings
+from auth.login.beginning import MFA, Beginnings, Credentials
 from auth.login.factors import Factors, LastFactor, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.pages import moment
@@ -102,17 +103,22 @@ class OwnAccount:
         *,
         store: SessionStore,
         accounts: Accounts,
+        credentials: Credentials,
         factors: Factors,
         beginnings: Beginnings,
         throttle: Throttle | None,
+        events: AccountEvents,
         clock: Callable[[], float],
     ) -> None:
+        """Take what an account touches; *credentials* are *accounts*, or who is asked instead."""
         self._answers = answers
         self._store = store
         self._accounts = accounts
+        self._credentials = credentials
         self._factors = factors
         self._beginnings = beginnings
         self._throttle = throttle
+        self._events = events
         self._clock = clock
 
     # Overview ---------------------------------------------------------------------------------
@@ -152,7 +158,7 @@ class OwnAccount:
             "login": account.login,
             "own": own,
             "totp_since": moment(own.totp_since, now, visit.wording) if own.totp_since else None,
-            "password_path": PASSWORD_PATH,
+            "password_path": PASSWORD_PATH if self._answers.has_accounts else "",
             "authenticator_path": AUTHENTICATOR_PATH,
             "recovery_codes_path": RECOVERY_CODES_PATH,
             "notice": notice,
@@ -190,6 +196,7 @@ class OwnAccount:
             changed = await self._factors.ask(self._accounts.set_password, account.login, new)
         except UnsuitablePassword:
             return self._password_page(visit, account, _UNSUITABLE)
+        await self._events.password_changed(account.subject)
         identity = _identity(visit)
         await self._store.end_subject(
             account.subject, reason="password_changed", keep=identity.session_digest
@@ -280,11 +287,12 @@ class OwnAccount:
             return self._authenticator_page(visit, account, own, _WRONG_CODE)
         if self._throttle:
             await self._throttle.put_back_code(account.subject)
+        await self._events.factor_added(account.subject, "totp")
         fields = await self._strengthened(visit, account)
         return_to = self._return_to(visit)
         if own.recovery_codes:
             return self._answers.redirect(return_to, fields=fields)
-        codes = await factors.ask(factors.renew_recovery_codes, account.subject)
+        codes = await self._new_codes(account)
         return show_codes(self._answers, visit, codes, return_to, fields=fields)
 
     async def _strengthened(self, visit: Visit, account: Account) -> Fields:
@@ -301,6 +309,7 @@ class OwnAccount:
             await self._factors.ask(self._factors.remove_totp, account)
         except LastFactor:
             return await self._overview(visit, account, own, problem=_MUST)
+        await self._events.factor_removed(account.subject, "totp")
         own = await self._factors.ask(self._factors.of, account)
         notice = visit.wording.say(phrase("The authenticator app is removed."))
         return await self._overview(visit, account, own, notice=notice)
@@ -343,8 +352,13 @@ class OwnAccount:
             return await self._overview(visit, account, own, problem=_FOREIGN)
         if not own.are_there:
             return self._answers.redirect(AUTHENTICATOR_PATH)
-        codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
+        codes = await self._new_codes(account)
         return show_codes(self._answers, visit, codes, ACCOUNT_PATH)
+
+    async def _new_codes(self, account: Account) -> tuple[str, ...]:
+        codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
+        await self._events.factor_added(account.subject, "recovery_codes")
+        return codes
 
     # Who asks ---------------------------------------------------------------------------------
 
@@ -359,8 +373,8 @@ class OwnAccount:
         identity = visit.identity
         if identity is None or not identity.session_digest:
             return self._send_to_sign_in(visit, path, _NOT_SIGNED_IN, None)
-        account = await self._factors.ask(self._accounts.find_subject, identity.subject)
-        if account is None or account.disabled:
+        account = await self._credentials.of_session(identity)
+        if account is None:
             return self._not_ours(visit)
         own = await self._factors.ask(self._factors.of, account)
         wanted = StepUp((MFA,) if own.are_there else (), RECENT)

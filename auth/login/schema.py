@@ -80,11 +80,24 @@ CREATE TABLE passkeys (
 ) STRICT
 """
 _PASSKEYS_OF_A_SUBJECT = "CREATE INDEX passkeys_subject ON passkeys (subject)"
+_PEOPLE_ELSEWHERE = """
+CREATE TABLE people_elsewhere (
+    subject TEXT PRIMARY KEY,
+    login TEXT NOT NULL,
+    canonical_login TEXT NOT NULL,
+    seen_at REAL NOT NULL
+) STRICT
+"""
+_ELSEWHERE = (
+    _PEOPLE_ELSEWHERE,
+    "CREATE INDEX people_elsewhere_login ON people_elsewhere (canonical_login)",
+)
 
 VERSIONS: Final = (
     (_ACCOUNTS,),
     (_ONE_TIME_TOKENS, _TOKENS_OF_A_SUBJECT),
     _FACTORS,
     (_PASSKEYS, _PASSKEYS_OF_A_SUBJECT),
+    _ELSEWHERE,
 )
 """What leads from nothing to version 1, from there to version 2, and so on."""

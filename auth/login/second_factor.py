@@ -15,11 +15,11 @@ import msgspec
 from markupsafe import Markup
 
 from auth.cookies import sign_in_cookie_prefix
+from auth.io.account_events import AccountEvents
 from auth.io.unfinished import UNFINISHED_SECONDS, UnfinishedSignIn, UnfinishedSignIns
 from auth.login.account import Account
-from auth.login.accounts import Accounts
 from auth.login.answers import LOGIN_PATH, SECOND_FACTOR_PATH, Answers, Fields, Problem
-from auth.login.beginning import MFA, Beginnings
+from auth.login.beginning import MFA, Beginnings, Credentials
 from auth.login.factors import Factors, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.throttle import Throttle
@@ -104,11 +104,12 @@ class SecondFactor:
         configuration: Configuration,
         answers: Answers,
         *,
-        accounts: Accounts,
+        accounts: Credentials,
         factors: Factors,
         unfinished: UnfinishedSignIns,
         beginnings: Beginnings,
         throttle: Throttle | None,
+        events: AccountEvents,
     ) -> None:
         self._settings = configuration.session
         self._cookie_name = f"{sign_in_cookie_prefix(self._settings.cookie_name)}second-factor"
@@ -118,6 +119,7 @@ class SecondFactor:
         self._unfinished = unfinished
         self._beginnings = beginnings
         self._throttle = throttle
+        self._events = events
 
     async def of(self, account: Account) -> OwnFactors:
         """Return what *account* has.
@@ -135,7 +137,7 @@ class SecondFactor:
         Raises:
             AuthUnavailable: the store cannot be asked.
         """
-        sign_in = UnfinishedSignIn(account.subject, account.revision, amr, now, return_to)
+        sign_in = UnfinishedSignIn(account, amr, now, return_to)
         return await self._keep(visit, sign_in)
 
     async def step_up(self, visit: Visit, account: Account, return_to: str) -> LoginAnswer:
@@ -147,8 +149,7 @@ class SecondFactor:
         identity = visit.identity
         assert identity is not None
         sign_in = UnfinishedSignIn(
-            account.subject,
-            account.revision,
+            account,
             identity.amr,
             float(identity.auth_time),
             return_to,
@@ -208,6 +209,8 @@ class SecondFactor:
         fields = (*fields, ("Set-Cookie", self._cookie("", 0)))
         if enrolled:
             codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
+            await self._events.factor_added(account.subject, "totp")
+            await self._events.factor_added(account.subject, "recovery_codes")
             return show_codes(self._answers, visit, codes, sign_in.return_to, fields=fields)
         return self._beginnings.arrive(visit, record, sign_in.return_to, fields)
 
@@ -220,10 +223,8 @@ class SecondFactor:
             identity = visit.identity  # the session is alive, or there would be none
             if identity is None or identity.session_digest != sign_in.session_digest:
                 return None
-        account = await self._factors.ask(self._accounts.find_subject, sign_in.subject)
-        if account is None or account.disabled or account.revision != sign_in.revision:
-            return None
-        return sign_in, account
+        account = await self._accounts.current(sign_in.account)
+        return None if account is None else (sign_in, account)
 
     async def _use(self, visit: Visit, account: Account) -> bool:
         form, factors = visit.request.form, self._factors

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from auth.io.account_events import AccountEvents
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
@@ -31,6 +32,7 @@ from auth.login.answers import (
 )
 from auth.login.back_channel import BackChannel
 from auth.login.beginning import Beginnings, Credentials
+from auth.login.elsewhere import PasswordCheck, PeopleElsewhere
 from auth.login.factors import Factors
 from auth.login.front_channel import FrontChannel
 from auth.login.known_devices import KnownDevices
@@ -113,6 +115,7 @@ class LoginService:
         by_mail: ByMail | None = None,
         known_devices: KnownDevices | None = None,
         second_factors: AtHand | None = None,
+        events: AccountEvents | None = None,
     ) -> None:
         """Put the service together.
 
@@ -120,28 +123,30 @@ class LoginService:
         takes a form that another one showed. *clock* tells epoch seconds. Without *throttle*,
         failed attempts are not limited; without *at_providers* nobody signs in at a provider;
         without *by_mail* nobody sets a password by a link; without *known_devices* no device
-        is new; without *second_factors* nobody is asked for one.
+        is new; without *second_factors* nobody is asked for one; without *events* nobody is told
+        of changes of accounts.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
         self._known_devices, self._settings = known_devices, settings.session
         self._second_factors = second_factors
+        self._events = events or AccountEvents()
         self._answers = answers = Answers(settings, on_fault=_note_fault)
         self._at_providers, self._by_mail = at_providers, by_mail
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
         provider_sign_in, find_onward = self._open_providers(settings)
-        delegate = delegate_of(settings.login)
-        credentials = delegate or accounts
+        check = password_check_of(settings.login)
+        credentials = PeopleElsewhere(check, accounts) if check else accounts
         beginnings = Beginnings(settings, answers, store=store, accounts=credentials, clock=clock)
         sign_in = SignIn(
             settings,
             answers,
             accounts=credentials,
             beginnings=beginnings,
-            second_factor=None if delegate else self._open_factors(settings, beginnings),
+            second_factor=self._open_factors(settings, beginnings, credentials),
             throttle=throttle,
             clock=clock,
             at_providers=provider_sign_in,
@@ -166,6 +171,7 @@ class LoginService:
             queue=by_mail.queue,
             throttle=self._throttle,
             publish=by_mail.publish,
+            events=self._events,
         )
         self._handlers |= {
             FORGOT_PATH: _page(links.show_forgot, links.submit_forgot),
@@ -217,35 +223,41 @@ class LoginService:
         sign_out = ProviderSignOut(settings, providers=clients, records=records)
         return sign_in, sign_out.find_onward
 
-    def _open_factors(self, settings: Configuration, beginnings: Beginnings) -> SecondFactor | None:
+    def _open_factors(
+        self, settings: Configuration, beginnings: Beginnings, credentials: Credentials
+    ) -> SecondFactor | None:
         if self._second_factors is None or not self._answers.takes_passwords:
             return None
         factors, unfinished = self._second_factors
         second_factor = SecondFactor(
             settings,
             self._answers,
-            accounts=self.accounts,
+            accounts=credentials,
             factors=factors,
             unfinished=unfinished,
             beginnings=beginnings,
             throttle=self._throttle,
+            events=self._events,
         )
         own = OwnAccount(
             self._answers,
             store=self._store,
             accounts=self.accounts,
+            credentials=credentials,
             factors=factors,
             beginnings=beginnings,
             throttle=self._throttle,
+            events=self._events,
             clock=self._clock,
         )
         self._handlers |= {
             SECOND_FACTOR_PATH: _page(second_factor.show, second_factor.submit),
             ACCOUNT_PATH: {"GET": own.show, "HEAD": own.show},
-            PASSWORD_PATH: _page(own.show_password, own.change_password),
             AUTHENTICATOR_PATH: _page(own.show_authenticator, own.change_authenticator),
             RECOVERY_CODES_PATH: {"POST": own.renew_recovery_codes},
         }
+        if self._answers.has_accounts:
+            self._handlers[PASSWORD_PATH] = _page(own.show_password, own.change_password)
         return second_factor
 
     def reconfigured(self, settings: Configuration) -> "LoginService":
@@ -261,6 +273,7 @@ class LoginService:
             by_mail=self._by_mail,
             known_devices=self._known_devices,
             second_factors=self._second_factors,
+            events=self._events,
         )
 
     async def close(self) -> None:
@@ -331,7 +344,7 @@ def _note_fault(name: str, error: Exception) -> None:
     )
 
 
-def delegate_of(login: Login) -> Credentials | None:
+def password_check_of(login: Login) -> PasswordCheck | None:
     """Return who checks passwords instead of our own accounts, if *login* names somebody.
 
     Raises:

@@ -1,6 +1,5 @@
 """Signing in: the page with the ways to do it, and the form it sends."""
 
-import asyncio
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,9 +8,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from auth.decision import step_up_in
-from auth.io.database import DatabaseUnavailable
 from auth.login.account import MAX_LOGIN, Account
-from auth.login.accounts import Accounts, SignInQueueFull
+from auth.login.accounts import SignInQueueFull
 from auth.login.answers import (
     AUTHENTICATOR_PATH,
     FORGOT_PATH,
@@ -226,8 +224,8 @@ class SignIn:
         strong = asked.is_strong_enough(identity.acr, identity.amr)
         if strong or asked.is_too_old(self._clock() - identity.auth_time):
             return None
-        account = await self._account_of(identity.subject)
-        if self._second_factor is None or account is None or account.disabled:
+        account = await self._accounts.of_session(identity)
+        if self._second_factor is None or account is None:
             return None
         if MFA not in asked.acr_values:
             return self._answers.error_page(visit, _CANNOT)
@@ -236,14 +234,6 @@ class SignIn:
             return await self._second_factor.step_up(visit, account, return_to)
         query = urlencode({"return_to": return_to})
         return self._answers.redirect(f"{AUTHENTICATOR_PATH}?{query}")
-
-    async def _account_of(self, subject: str) -> Account | None:
-        if not isinstance(self._accounts, Accounts):
-            return None  # they are elsewhere, and have no factors here
-        try:
-            return await asyncio.to_thread(self._accounts.find_subject, subject)
-        except DatabaseUnavailable as error:
-            raise AuthUnavailable("the accounts cannot be asked") from error
 
     async def _forgive(self, login: str, address: str) -> None:
         if self._throttle:

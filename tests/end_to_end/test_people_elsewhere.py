@@ -2,6 +2,8 @@
 
 import asyncio
 import subprocess
+import time
+from base64 import b32decode
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,8 @@ from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 
 from auth.login.throttle import PAIR, StoreThrottle
+from auth.login.totp import code_of, current_step
+from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
 from tests.end_to_end.running import DOORWARD, Gateway, free_port
 from tests.ldap_server import Directory
@@ -65,6 +69,17 @@ async def status_of(http: aiohttp.ClientSession, gateway: Gateway, path: str) ->
         return answer.status
 
 
+async def set_up_an_app(http: aiohttp.ClientSession, gateway: Gateway) -> int:
+    """Set an app up where the sign-in asks for it."""
+    url = f"{gateway.url}/.doorward/second-factor"
+    async with http.get(url) as answer:
+        page = PageReader(await answer.read())
+    secret = b32decode(page.text_of(page.one("code")).replace(" ", ""))
+    form = page.inputs() | {"code": code_of(secret, current_step(time.time()))}
+    async with http.post(url, data=form, headers={"Origin": gateway.url}) as answer:
+        return answer.status
+
+
 def client() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
 
@@ -85,7 +100,8 @@ async def test_a_group_of_a_directory_opens_a_route(
             " base: 'ou=people,dc=example,dc=com', group_base: 'ou=groups,dc=example,dc=com',"
             " roles: {'cn=editors,ou=groups,dc=example,dc=com': editor}}}"
         )
-        gateway = await asyncio.to_thread(placed(tmp_path / "a", valkey, login, backend.port).start)
+        place = placed(tmp_path / "a", valkey, login, backend.port)
+        gateway = await asyncio.to_thread(place.start)
         try:
             async with client() as ada, client() as bob:
                 assert await sign_in(ada, gateway, "ada", "wrong") == 401
@@ -96,6 +112,15 @@ async def test_a_group_of_a_directory_opens_a_route(
                 for path in ("/group/1", "/role/1"):
                     assert await status_of(ada, gateway, path) == 200
                     assert await status_of(bob, gateway, path) == 403
+            require = [str(DOORWARD), "accounts", "require-factor", "ada", "--config"]
+            await asyncio.to_thread(
+                subprocess.run, [*require, str(place.path / "routes.yaml")], check=True
+            )
+            async with client() as ada:
+                assert await sign_in(ada, gateway, "ada", PASSWORD) == 401
+                assert await status_of(ada, gateway, "/group/1") == 401
+                assert await set_up_an_app(ada, gateway) == 200
+                assert await status_of(ada, gateway, "/group/1") == 200
         finally:
             await asyncio.to_thread(gateway.stop)
 

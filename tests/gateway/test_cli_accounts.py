@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 
 from auth.io.embedded import EmbeddedStore
 from auth.io.session_store import open_session_store
+from auth.io.user_service import account_of
 from auth.login.accounts import Accounts
+from auth.login.elsewhere import KnownPeople
 from auth.login.factors import Factors, OwnFactors
 from auth.login.one_time import OneTimeLinks
 from auth.session import SessionRecord
@@ -393,14 +395,28 @@ def test_a_second_factor_is_required_of_a_person_or_a_role_and_no_more(
     assert doorward("require-factor", "nobody").exit_code == 1
 
 
-def test_no_factor_is_required_that_nobody_would_ask_for(
+def test_of_people_elsewhere_a_factor_is_required_by_name_or_subject(
     doorward: Doorward, directory: Path
 ) -> None:
     service = "login: {user_service: {url: 'https://users.example.com/check'}}\n"
     (directory / "routes.yaml").write_text(ROUTES % "embedded" + service)
-    result = doorward("require-factor", "--role", "editor")
-    assert result.exit_code == 1
-    assert "have it required there" in result.output
+    doorward("add", "ada", "--password-stdin")  # an account of ours, which is not who is meant
+    result = doorward("require-factor", "ada")
+    assert (result.exit_code, "--subject" in result.output) == (1, True)
+    person = account_of("ada", subject="u-7", name="Ada", tenant="", email="", roles=(), groups=())
+    with closing(accounts_of(directory)) as book:
+        KnownPeople(book.database).note(person)
+        factors = Factors(book.database, "k" * 32)
+        for whom in (("ada",), ("--subject", "u-7")):
+            assert doorward("require-factor", *whom).exit_code == 0
+            assert factors.of(person).required
+            assert doorward("require-factor", *whom, "--off").exit_code == 0
+            assert not factors.of(person).required
+            factors.renew_recovery_codes("u-7")
+            assert doorward("reset-factors", *whom).exit_code == 0
+            assert factors.of(person) == OwnFactors()
+    assert doorward("require-factor", "ada", "--subject", "u-7").exit_code == 2
+    assert doorward("reset-factors").exit_code == 2
 
 
 def test_who_lost_their_second_factors_is_rid_of_them(doorward: Doorward, directory: Path) -> None:

@@ -6,10 +6,12 @@ import pytest
 from redis.asyncio import Redis
 
 from auth.io.unfinished import UNFINISHED_SECONDS, UnfinishedSignIn, UnfinishedSignIns
+from auth.login.account import Account
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
 
-HALF = UnfinishedSignIn("u1", 3, ("pwd",), 100.5, "/notes", "d" * 64)
+ADA = Account("u1", "ada", "Ada", "", ("editor",), (), "", False, 3, 1.5, 2.5)
+HALF = UnfinishedSignIn(ADA, ("pwd",), 100.5, "/notes", "d" * 64)
 
 
 @pytest.fixture
