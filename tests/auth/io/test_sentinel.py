@@ -17,7 +17,7 @@ from auth.session import SessionRecord, digest, session_key
 from tests.auth.io.conftest import SETTINGS, leased
 from tests.auth.session_store_contract import record
 from tests.gateway.io.test_tls import make_certificate
-from tests.sentinel import WatchedStore, has_tls, watched_store
+from tests.sentinel import WatchedStore, watched_store
 
 pytestmark = pytest.mark.wire
 T = TypeVar("T")
@@ -58,12 +58,11 @@ async def fail_over(watched: WatchedStore) -> None:
 
 @pytest.mark.parametrize("kind", ["passwords", "passwords and TLS"])
 async def test_sessions_and_endings_outlive_a_failover(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, kind: str
 ) -> None:
     certificate = None
     if kind == "passwords and TLS":
-        if not has_tls():
-            pytest.skip("the server on this machine has no TLS: a redis-server that has, on PATH")
+        request.getfixturevalue("server_with_tls")
         certificate = make_certificate(tmp_path, "store", "127.0.0.1")
         monkeypatch.setenv("SSL_CERT_FILE", certificate.cert_file)
     with watched_store(tmp_path, tls=certificate) as watched:

@@ -69,7 +69,7 @@ class TestAStoreThatMayNotTrack(SessionStoreContract):
             keys=["*"],
             channels=["*"],
             categories=["+@all"],
-            commands=["-client|tracking"],
+            commands=["-client"],
         )
         store = await open_store(valkey.tcp_url.replace("//", "//plain:pw@"))
         assert store.status()["caching"] is False
@@ -200,6 +200,20 @@ async def test_a_session_expires_while_it_is_cached(open_store: Open, valkey: Va
     store._reader.wall = lambda: now + 3601
     assert store.peek(name) is None
     assert await store.find(name) == Reason.SESSION_EXPIRED
+
+
+async def test_sessions_that_nobody_used_are_read_at_their_end_without_a_break(
+    open_store: Open, valkey: Valkey
+) -> None:
+    """The store expires a key when it is read, and sends the invalidation right then."""
+    store = await open_store()
+    names = names_of(20)
+    for name in names:
+        write(valkey, name, ttl=0.3)
+    while any([isinstance(await store.find(name), SessionRecord) for name in names]):
+        pass
+    assert {await store.find(name) for name in names} == {Reason.SESSION_UNKNOWN}
+    assert store._reader.counters["connection_losses"] == 0
 
 
 async def test_a_key_that_holds_no_string_is_malformed(open_store: Open, valkey: Valkey) -> None:

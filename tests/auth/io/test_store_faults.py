@@ -39,8 +39,9 @@ async def relay(valkey: Valkey) -> AsyncIterator[Relay]:
 
 async def known(store: RedisSessionStore, name: str) -> str:
     """Have *store* cache the session *name*."""
-    assert isinstance(await store.find(name), SessionRecord)
-    assert store.peek(name) is not None
+    async with asyncio.timeout(10):  # a machine that stands still for a lease reads once more
+        while store.peek(name) is None:
+            assert isinstance(await store.find(name), SessionRecord)
     return name
 
 
@@ -435,7 +436,7 @@ async def test_it_is_known_since_when_the_store_is_silent(
 ) -> None:
     user = ""
     if not tracking:
-        rights = ["reset", "on", ">pw", "~*", "&*", "+@all", "-client|tracking"]
+        rights = ["reset", "on", ">pw", "~*", "&*", "+@all", "-client"]
         valkey.client.execute_command("ACL", "SETUSER", "plain", *rights)  # type: ignore[no-untyped-call]
         user = "plain:pw@"
     store = await open_store(relay.url.replace("//", f"//{user}"))

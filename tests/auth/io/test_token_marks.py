@@ -122,7 +122,7 @@ async def test_without_tracking_every_token_is_asked_for(open_store: Open, valke
         keys=["*"],
         channels=["*"],
         categories=["+@all"],
-        commands=["-client|tracking"],
+        commands=["-client"],
     )
     store = await open_store(valkey.tcp_url.replace("//", "//plain:pw@"))
     assert await store.is_revoked(token()) is False
