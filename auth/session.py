@@ -5,11 +5,20 @@ The cookie value never reaches the store, a log or an upstream: everything is ke
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
 from auth.identity import Identity
+
+LARGEST_RECORD = 64 * 1024
+"""Bytes of a record in the store; every gateway that serves the session has a copy."""
+LARGEST_IDENTITY = 8 * 1024
+"""Bytes of the fields that backends would get: many of them take 8 KiB of one field, or of a whole
+head, and answer 431 to every request of a person with more groups than that."""
+_LONGEST_CHARACTER = 12
+"""Bytes of a character in a field: four of UTF-8, percent-encoded."""
 
 
 class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -64,9 +73,12 @@ def parse_record(value: bytes) -> SessionRecord:
     """Read the JSON of a session record.
 
     Raises:
-        MalformedRecord: not JSON, a required field is missing, a field has the wrong type, or
-            the version is not 1. Fields this version does not know are ignored.
+        MalformedRecord: not JSON, a required field is missing, a field has the wrong type, the
+            version is not 1, or it is larger than `LARGEST_RECORD` or `LARGEST_IDENTITY`. Fields
+            this version does not know are ignored.
     """
+    if len(value) > LARGEST_RECORD:
+        raise MalformedRecord(f"it has {len(value)} bytes, and {LARGEST_RECORD} may be")
     try:
         record = _decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -76,7 +88,45 @@ def parse_record(value: bytes) -> SessionRecord:
         raise MalformedRecord(f"version {record.v} is not 1")
     if not record.subject:
         raise MalformedRecord("subject is empty")
+    if not fits_fields(record, record.scopes):
+        raise MalformedRecord(f"its name, roles, groups and the like {TOO_LARGE}")
     return record
+
+
+class _Person(Protocol):
+    """Whoever backends are told of."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def email(self) -> str: ...
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+
+
+TOO_LARGE = f"take more than {LARGEST_IDENTITY} bytes in the fields for backends"
+"""What is wrong with a person whom `fits_fields` refuses; goes behind the names of their parts."""
+
+
+def fits_fields(who: _Person, scopes: Iterable[str] = ()) -> bool:
+    """Tell whether the parts of *who* and their *scopes* take `LARGEST_IDENTITY` bytes at most.
+
+    As field values, percent-encoded where they must be. A part that no field is configured for
+    counts as well.
+    """
+    lists = (*who.roles, *who.groups, *scopes)
+    texts = "".join((who.subject, who.name, who.tenant, who.email, *lists))
+    if len(texts) * _LONGEST_CHARACTER + len(lists) <= LARGEST_IDENTITY:  # as nearly always
+        return True
+    octets = texts.encode("utf-8", "surrogatepass")
+    encoded = sum(octet < 0x20 or octet > 0x7E or octet in b"%," for octet in octets)
+    return len(octets) + 2 * encoded + len(lists) <= LARGEST_IDENTITY
 
 
 def encode_record(record: SessionRecord) -> bytes:

@@ -19,6 +19,7 @@ from auth.identity import Authenticated, Caller, Rejected
 from auth.io.jwks import DocumentFetcher, Fetch, IssuerKeys
 from auth.io.tasks import stop
 from auth.keys import ALGORITHMS, VerificationKey
+from auth.session import fits_fields
 from auth.tokens import LONGEST_TOKEN, UnverifiedToken, check_claims, issuer_of, read_token
 from config.model import TokenIssuer
 
@@ -146,6 +147,8 @@ class JwtVerifier:
         identity = identity_of_claims(read.claims, keys.issuer, token_digest=digest.hex())
         if isinstance(identity, Reason):
             return Rejected(identity)
+        if not fits_fields(identity, identity.scopes):
+            return Rejected(Reason.TOKEN_CLAIMS)
         return self._remember(digest, Authenticated(identity), len(token))
 
     def status(self) -> list[dict[str, object]]:

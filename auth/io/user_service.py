@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from auth.io.jwks import LoadError, open_wary_session, read_bounded
-from auth.login.account import Account, AccountError, checked_list, checked_text
+from auth.login.account import Account, AccountError, checked_list, checked_size, checked_text
 from auth.ports import AuthUnavailable
 from config.model import UserService
 
@@ -78,7 +78,9 @@ def _account(login: str, content: bytes) -> Account:
             roles=person.roles,
             groups=person.groups,
         )
-    except (msgspec.DecodeError, UnicodeDecodeError, AccountError) as error:
+    except AccountError as error:
+        raise _outage(f"what it says of somebody makes no account: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _outage("what it says of somebody makes no sense") from error
 
 
@@ -95,23 +97,25 @@ def account_of(  # noqa: PLR0913 - one argument for each thing that is known of 
     """Return the account of somebody whom another directory knows.
 
     Raises:
-        AccountError: a value cannot stand in one.
+        AccountError: a value cannot stand in one, or all together are too large.
     """
     subject = checked_text("subject", subject)
     if not subject or len(subject) > 256:
         raise AccountError("the subject is empty or longer than 256 characters")
-    return Account(
-        subject=subject,
-        login=login,
-        name=checked_text("name", name) or login,
-        tenant=checked_text("tenant", tenant),
-        roles=checked_list("role", roles),
-        groups=checked_list("group", groups),
-        email=checked_text("e-mail address", email),
-        disabled=False,
-        revision=0,
-        created_at=0.0,
-        changed_at=0.0,
+    return checked_size(
+        Account(
+            subject=subject,
+            login=login,
+            name=checked_text("name", name) or login,
+            tenant=checked_text("tenant", tenant),
+            roles=checked_list("role", roles),
+            groups=checked_list("group", groups),
+            email=checked_text("e-mail address", email),
+            disabled=False,
+            revision=0,
+            created_at=0.0,
+            changed_at=0.0,
+        )
     )
 
 

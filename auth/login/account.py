@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from auth.session import TOO_LARGE, fits_fields
 from config.names import email
 
 MAX_LOGIN = 256
@@ -64,6 +65,13 @@ def checked_text(what: str, value: str) -> str:
     if not value.isprintable():
         raise AccountError(f"the {what} has control characters; leave them out")
     return value
+
+
+def checked_size(account: Account) -> Account:
+    """Return *account*; raise `AccountError` if backends could not be told of it."""
+    if not fits_fields(account):
+        raise AccountError(f"the name, the roles and the groups {TOO_LARGE}; give fewer of them")
+    return account
 
 
 def checked_list(what: str, values: Iterable[str]) -> tuple[str, ...]:

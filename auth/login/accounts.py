@@ -42,6 +42,7 @@ from auth.login.account import (
     canonical_login,
     checked_list,
     checked_login,
+    checked_size,
     checked_text,
 )
 from auth.login.passwords import check_new_password, decoy_hash, normalised
@@ -273,18 +274,20 @@ class Accounts:
         if password is not None:
             check_new_password(password, login=login)
         now = self._clock()
-        account = Account(
-            subject=str(uuid.uuid4()),
-            login=login,
-            name=checked_text("name", name) or login,
-            tenant=checked_text("tenant", tenant),
-            roles=checked_list("role", roles),
-            groups=checked_list("group", groups),
-            email=checked_text("e-mail address", email),
-            disabled=False,
-            revision=0,
-            created_at=now,
-            changed_at=now,
+        account = checked_size(
+            Account(
+                subject=str(uuid.uuid4()),
+                login=login,
+                name=checked_text("name", name) or login,
+                tenant=checked_text("tenant", tenant),
+                roles=checked_list("role", roles),
+                groups=checked_list("group", groups),
+                email=checked_text("e-mail address", email),
+                disabled=False,
+                revision=0,
+                created_at=now,
+                changed_at=now,
+            )
         )
         row = msgspec.structs.asdict(account) | {
             "canonical_login": canonical_login(login),
@@ -327,7 +330,7 @@ class Accounts:
 
         Raises:
             AccountError: there is no such account, the new name is taken or cannot be one, or a
-                value has control characters.
+                value has control characters, or all together are too large.
         """
         old = self.find(login)
         now = self._clock()
@@ -341,6 +344,7 @@ class Accounts:
             email=old.email if email is None else checked_text("e-mail address", email),
             changed_at=now,
         )
+        checked_size(new)
         row = msgspec.structs.asdict(new) | {
             "canonical_login": canonical_login(new.login),
             "roles": _packed(new.roles),

@@ -1,5 +1,6 @@
 """The beginning of a session for an account of our own, whatever it was proven with."""
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,9 +13,11 @@ from auth.login.messages import LoginAnswer
 from auth.login.provenance import Provenance
 from auth.login.sign_out import live_session
 from auth.login.visit import Visit
-from auth.ports import SessionStore
-from auth.session import SessionRecord, digest
+from auth.ports import AuthUnavailable, SessionStore
+from auth.session import TOO_LARGE, SessionRecord, digest, fits_fields
 from config.model import Configuration
+
+_log = logging.getLogger(__name__)
 
 MFA = "mfa"
 """`acr` of a sign-in with two factors; also what RFC 8176 calls it in `amr`."""
@@ -80,7 +83,8 @@ class Beginnings:
             meanwhile, so that what was shown counts no more.
 
         Raises:
-            AuthUnavailable: the store or the accounts cannot be asked.
+            AuthUnavailable: the store or the accounts cannot be asked, or backends could not be
+                told of the account.
         """
         # Session fixation (ASVS 7.2.4): a session from before the sign-in, the person's own or one
         # that somebody slipped them, is over. First, so that a failure leaves no session unknown.
@@ -101,6 +105,10 @@ class Beginnings:
             amr=amr,
             acr=acr_of(amr),
         )
+        if not fits_fields(account):
+            # Made elsewhere, or before there was a limit: nobody could use the session.
+            _log.error("account %s: its name, roles and groups %s", account.subject, TOO_LARGE)
+            raise AuthUnavailable("the account is larger than a session may be", retry_after=3600)
         cookie = await self._store.create(visit.stamped(record))
         if await self._accounts.current(account) is None:
             # Disabled, or given another password, while we were at it. Whoever did that ended the

@@ -14,15 +14,11 @@ import msgspec
 
 from auth.claims import claim_at, identity_of_claims
 from auth.decision import Reason
-from auth.identity import Identity
-from auth.session import SessionRecord
+from auth.session import TOO_LARGE, SessionRecord, fits_fields
 from config.model import Provider, TokenIssuer
 
 LARGEST_CLAIMS = 16 * 1024
 """Bytes of JSON that go along with a session; every gateway that serves it has a copy."""
-LARGEST_IDENTITY = 8 * 1024
-"""Bytes of the fields that backends would get: many of them take 8 KiB of one field, or of a whole
-head, and answer 431 to every request of a person with more groups than that."""
 _OF_THE_PROTOCOL = frozenset(
     "aud azp exp iat nbf nonce at_hash c_hash s_hash jti events typ rat rt_hash".split()  # noqa: SIM905
 )
@@ -130,10 +126,9 @@ def record_of(
     kept = {name: each for name, each in claims.items() if name not in _OF_THE_PROTOCOL}
     if len(msgspec.json.encode(kept)) > LARGEST_CLAIMS:
         raise UnfitProfile(f"the claims have more than {LARGEST_CLAIMS} bytes; map fewer of them")
-    if _bytes_in_fields(who) > LARGEST_IDENTITY:
+    if not fits_fields(who, who.scopes):
         raise UnfitProfile(
-            f"roles, groups and the rest take more than {LARGEST_IDENTITY} bytes in the fields for "
-            "backends; have the provider send fewer of them"
+            f"roles, groups and the rest {TOO_LARGE}; have the provider send fewer of them"
         )
     name = who.name or ("" if "name" in paths else _display_name(claims))
     return SessionRecord(
@@ -157,18 +152,6 @@ def record_of(
 def subject_of(provider: Provider, subject: str) -> str:
     """Return our subject for the one that *provider* calls *subject*."""
     return f"{provider.namespace}:{subject}" if provider.namespace else subject
-
-
-def _bytes_in_fields(who: Identity) -> int:
-    """Return how long the parts of *who* are as field values, percent-encoded where they must be.
-
-    At most: a part that no field is configured for counts as well.
-    """
-    lists = (*who.roles, *who.groups, *who.scopes)
-    texts = (who.subject, who.name, who.tenant, who.email, *lists)
-    octets = "".join(texts).encode("utf-8", "surrogatepass")
-    encoded = sum(octet < 0x20 or octet > 0x7E or octet in b"%," for octet in octets)
-    return len(octets) + 2 * encoded + len(lists)
 
 
 def _display_name(claims: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from auth.ports import SessionStore, SessionSummary, TooManySessions
-from auth.session import SessionRecord, digest
+from auth.session import MalformedRecord, SessionRecord, digest, encode_record, parse_record
 from config.model import SessionSettings
 from gateway.io.admin_answers import json_answer
 
@@ -67,7 +67,7 @@ def new_record(body: bytes, settings: SessionSettings, now: float) -> SessionRec
             "`expires_at` is later than session.absolute_timeout allows "
             f"({settings.absolute_timeout:g} s after `created_at`)"
         )
-    return SessionRecord(
+    record = SessionRecord(
         v=1,
         subject=wanted.subject,
         created_at=created_at,
@@ -83,6 +83,11 @@ def new_record(body: bytes, settings: SessionSettings, now: float) -> SessionRec
         acr=wanted.acr,
         claims=wanted.claims,
     )
+    try:
+        parse_record(encode_record(record))  # what a gateway will do with it
+    except MalformedRecord as error:
+        raise UnusableRecordError(str(error)) from error
+    return record
 
 
 def describe_session(summary: SessionSummary) -> dict[str, object]:

@@ -9,10 +9,13 @@ import pytest
 
 from auth.identity import Identity
 from auth.session import (
+    LARGEST_IDENTITY,
+    LARGEST_RECORD,
     MalformedRecord,
     SessionRecord,
     digest,
     encode_record,
+    fits_fields,
     identity_of,
     new_cookie_value,
     parse_record,
@@ -152,3 +155,32 @@ def test_an_identity_says_what_the_record_says_and_who_vouches_for_it() -> None:
 
 def test_a_record_that_does_not_say_when_its_subject_signed_in_was_made_then() -> None:
     assert identity_of(SessionRecord(1, "u1", 100.9, 200.0), "").auth_time == 100
+
+
+def test_a_record_that_backends_could_not_be_told_of_is_malformed() -> None:
+    """Else a display name of megabytes is sent, and kept, with each request."""
+    fits = LARGEST_IDENTITY - len("u1")
+    assert len(parse_record(json.dumps({**LEAST, "name": "n" * fits}).encode()).name) == fits
+    for part in ("name", "tenant", "email"):
+        with pytest.raises(MalformedRecord, match="more than 8192 bytes in the fields"):
+            parse_record(json.dumps({**LEAST, part: "n" * (fits + 1)}).encode())
+    for part in ("roles", "groups", "scopes"):
+        with pytest.raises(MalformedRecord, match="more than 8192 bytes in the fields"):
+            parse_record(json.dumps({**LEAST, part: ["role"] * 1700}).encode())
+
+
+def test_a_record_larger_than_any_is_not_even_read() -> None:
+    claims = {"x": "x" * (LARGEST_RECORD - 200)}
+    assert parse_record(json.dumps({**LEAST, "claims": claims}).encode()).claims == claims
+    with pytest.raises(MalformedRecord, match="65536 may be"):
+        parse_record(b"x" * (LARGEST_RECORD + 1))
+
+
+@pytest.mark.parametrize(
+    ("letter", "octets"),
+    [("a", 1), ("%", 3), (",", 3), ("\n", 3), ("\u00e9", 6), ("\U0001f600", 12)],
+)
+def test_what_a_person_takes_in_a_field_is_counted_as_it_is_sent(letter: str, octets: int) -> None:
+    most = (LARGEST_IDENTITY - 1) // octets
+    assert fits_fields(SessionRecord(1, "s", 0, 0, name=letter * most))
+    assert not fits_fields(SessionRecord(1, "s", 0, 0, name=letter * (most + 1)))

@@ -338,6 +338,9 @@ ATTACKS: dict[str, tuple[Reason, list[str]]] = {
     "C5 iat or nbf of the wrong kind": (Reason.TOKEN_CLAIMS, [
         token(iat="1"), token(nbf="1"), token(nbf=None), token(iat=True), token(nbf=[]),
     ]),
+    "C11 more of somebody than backends take": (Reason.TOKEN_CLAIMS, [
+        token(roles=["r" * 200] * 41), token(groups=["\u00e9" * 100] * 14),
+    ]),
     "C6-C8 audience": (Reason.TOKEN_AUDIENCE, [
         token(aud=aud) for aud in (
             "other", "GW", "gw ", "g", ["gw", "evil"], ["evil"], ..., None, "", [], [["gw"]],

@@ -151,6 +151,17 @@ def test_a_role_with_a_comma_is_refused_because_upstreams_would_read_two(
         accounts.add("ada", PASSWORD, roles=["member,admin"])
 
 
+def test_an_account_that_backends_could_not_be_told_of_is_refused(accounts: Accounts) -> None:
+    with pytest.raises(AccountError, match="take more than 8192 bytes"):
+        accounts.add("ada", PASSWORD, name="n" * 9000)
+    with pytest.raises(AccountError, match="take more than 8192 bytes"):
+        accounts.add("ada", PASSWORD, roles=[f"role-{number}" for number in range(1000)])
+    accounts.add("ada", PASSWORD)
+    with pytest.raises(AccountError, match="take more than 8192 bytes"):
+        accounts.change("ada", groups=["\u00e9" * 1400])
+    assert accounts.find("ada").groups == ()
+
+
 def test_an_unsuitable_password_creates_no_account(accounts: Accounts) -> None:
     with pytest.raises(UnsuitablePassword):
         accounts.add("ada", "short")

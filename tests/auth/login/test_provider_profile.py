@@ -7,7 +7,6 @@ import pytest
 
 from auth.login.provider_profile import (
     LARGEST_CLAIMS,
-    LARGEST_IDENTITY,
     UnfitProfile,
     default_claims,
     merged_claims,
@@ -15,7 +14,7 @@ from auth.login.provider_profile import (
     record_of,
     refreshed_claims,
 )
-from auth.session import SessionRecord
+from auth.session import LARGEST_IDENTITY, SessionRecord
 from config.model import Provider
 
 ISSUER = "https://idp.example.com"

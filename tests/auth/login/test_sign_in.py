@@ -325,6 +325,19 @@ async def test_an_account_disabled_during_its_sign_in_gets_no_session(
     accounts.close()
 
 
+async def test_an_account_that_has_grown_beyond_what_backends_take_gets_no_session(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database may be written by others; its session would be refused at each request."""
+    monkeypatch.setattr("auth.login.account.fits_fields", lambda _: True)
+    subject = site.accounts.change("ada", name="n" * 9000).subject
+    browser = site.browser()
+    with pytest.raises(AuthUnavailable, match="larger than a session"):
+        await browser.sign_in()
+    assert browser.cookies.get("__Host-doorward") is None
+    assert f"account {subject}: its name, roles and groups take more than 8192" in caplog.text
+
+
 async def test_a_store_that_is_gone_is_an_outage_and_touches_no_cookie(
     site: Site, valkey: Valkey
 ) -> None:

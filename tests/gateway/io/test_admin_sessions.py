@@ -58,6 +58,8 @@ def test_a_whole_record_is_taken_as_it_is() -> None:
         ({"subject": "u1", "roles": "admin"}, "roles"),
         ({"subject": "u1", "roles": [1]}, "roles"),
         ({"subject": "u1", "claims": []}, "claims"),
+        ({"subject": "u1", "roles": ["r"] * 5000}, "more than 8192 bytes"),
+        ({"subject": "u1", "claims": {"x": "x" * 70_000}}, "65536 may be"),
         ({"subject": "u1", "created_at": NOW + 3600}, "created_at"),
         ({"subject": "u1", "created_at": -1}, "created_at"),
         ({"subject": "u1", "created_at": NOW * 1000}, "created_at"),
