@@ -10,7 +10,7 @@ Whoever waits for a flight is called back, or waits on a future of their own (`w
 cancelled takes nobody along.
 A verdict is kept in the cache only if the flight still holds its ticket (`SessionCache.flights`)
 and every epoch it used is still the cached one. Those who wait get it in any case: each of its
-reads was made after they came, or they joined under rule 2 of `reader`.
+reads was made after they came, or they joined under rule 2 of `reader` (`is_joinable`).
 """
 
 import asyncio
@@ -121,6 +121,18 @@ class Flight:
             self._read()
         except StoreLost as error:
             self._fail(error)
+
+    def is_joinable(self, now: float) -> bool:
+        """Tell whether who comes *now* may wait for it too, if it still has its ticket.
+
+        Its epochs must still be known: a change of one takes away the verdicts that rest on it, and
+        this one does not exist yet.
+        """
+        return now < self._reading.cache.lease_until and self._knows_epochs(now)
+
+    def _knows_epochs(self, now: float) -> bool:
+        cache = self._reading.cache
+        return all(cache.epoch(name, now) == epoch for name, epoch in self._epochs.items())
 
     def _read(self) -> None:
         raise NotImplementedError

@@ -6,9 +6,9 @@ of endings and the beats that renew the lease, all in the order in which the sto
 1. `peek` uses a cached verdict under a live lease: no key it was read from has changed up to the
    moment the last answered beat was *sent*, and that is less than a lease ago.
 2. `find` otherwise reads from the store in a `Flight`. It joins one that is under way only if that
-   still holds its ticket and the lease is live. Then whatever ended before the caller came has
-   been heard here, and took the ticket away: had its ending been answered without us, our lease
-   would have run out first.
+   still holds its ticket, the lease is live, and the epochs that it used are still known. Then
+   whatever ended before the caller came has been heard here, and took one of these away: had its
+   ending been answered without us, our lease would have run out first.
 3. An invalidation or a broadcast drops the verdict and the ticket; a broadcast is remembered
    (`endings`) and acknowledged after that. A lost connection ends the lease; a new one begins with
    an empty cache.
@@ -177,14 +177,21 @@ class Reader:
             return
         self.counters["misses"] += 1
         waiter = partial(self._tell_found, digest, then)
-        flight = self.cache.flights.get(digest)
-        if isinstance(flight, Flight) and self.clock() < self.cache.lease_until:
-            self.counters["joined"] += 1
-            flight.then(waiter)
+        joined = self._joinable(digest)
+        if joined is not None:
+            joined.then(waiter)
             return
-        flight = SessionFlight(self, digest, lambda _: connection)
+        flight = self._session_flight(self, digest, lambda _: connection)
         flight.then(waiter)
         flight.start()
+
+    def _joinable(self, name: str) -> Flight | None:
+        """Return the flight for *name* that a request of this moment may wait for."""
+        flight = self.cache.flights.get(name)
+        if not isinstance(flight, Flight) or not flight.is_joinable(self.clock()):
+            return None
+        self.counters["joined"] += 1
+        return flight
 
     def _tell_found(self, digest: str, then: OnFound, verdict: Verdict | Exception) -> None:
         found = verdict if isinstance(verdict, SessionRecord | str) else None
@@ -260,11 +267,10 @@ class Reader:
     ) -> Verdict:
         """Read a verdict; once more if the connection broke, all within a bounded time."""
         self.counters["misses"] += 1
-        flight = self.cache.flights.get(name)
-        if isinstance(flight, Flight) and self.clock() < self.cache.lease_until:
-            self.counters["joined"] += 1
+        joined = self._joinable(name)
+        if joined is not None:
             with contextlib.suppress(StoreLost):
-                return await flight.wait()
+                return await joined.wait()
         # No time limit of its own: the link drops a connection whose oldest command waits too long.
         with contextlib.suppress(StoreLost):
             return await self._launch(flight_over)

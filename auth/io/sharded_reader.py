@@ -19,7 +19,7 @@ ticket, nobody joins it, and nothing is kept of it.
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, cast
 
@@ -139,7 +139,7 @@ class ShardedCache(SessionCache):
         self.clean_leases.clear()
 
 
-def are_live(leases: tuple[Lease, ...], now: float) -> bool:
+def are_live(leases: Collection[Lease], now: float) -> bool:
     """Tell whether what was read under all of *leases* may be used at *now*."""
     return all(now < lease.until for lease in leases)
 
@@ -171,10 +171,8 @@ class _OverShards(Flight):
 
     def is_joinable(self, now: float) -> bool:
         """Tell whether all that was asked and known so far still holds for who comes now."""
-        cache = self._reading.cache
-        return all(now < shard.lease.until for shard in self._asked) and all(
-            cache.epoch(name, now) == epoch for name, epoch in self._epochs.items()
-        )
+        asked = all(now < shard.lease.until for shard in self._asked)
+        return asked and are_live(self._leases, now) and self._may_keep and self._knows_epochs(now)
 
     def _ask(self, key: str, command: Command, put: OnReply, expect: Expected) -> None:
         slot = slot_of(key)
@@ -357,13 +355,6 @@ class ShardedReader(Reader):
         flight = ShardedSessionFlight(self, digest)
         flight.then(waiter)
         flight.start()
-
-    def _joinable(self, name: str) -> Flight | None:
-        flight = self.cache.flights.get(name)
-        if not isinstance(flight, _OverShards) or not flight.is_joinable(self.clock()):
-            return None
-        self.counters["joined"] += 1
-        return flight
 
     async def _read(
         self, name: str, flight_over: Callable[[Callable[[str], Connection]], Flight]

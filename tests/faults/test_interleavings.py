@@ -8,7 +8,7 @@ same state are followed once. A pause needs no step of its own: it is an order i
 does nothing while time passes.
 
 Checked at every admission: it did not start after the logout's answer (promise 1), nor more than a
-lease after the deletion (promise 2).
+lease after the deletion, or after somebody wrote an epoch by hand (promise 2).
 """
 
 import contextlib
@@ -22,21 +22,27 @@ import pytest
 
 from auth.io.barrier import MARGIN, Ending
 from auth.io.connection import Command, Connection, OnReply, Reply, StoreLost
+from auth.io.flight import SessionFlight
 from auth.io.reader import Reader
 from auth.io.session_cache import SessionCache
+from auth.revocation import epoch_key, epoch_name
 from auth.session import SessionRecord, encode_record, session_key
 from config.model import SessionSettings
 from tests.faults.defences import EndlessLease, TicketlessCache
 
 LEASE = 1.0
 STEP = 1.1
-STEPS = ("use", "beat", "advance", "cut", "delete", "publish", "answer")
-NAME = "d" * 64
+HALF = 0.6
+STEPS = ("use", "beat", "advance", "half", "cut", "delete", "epoch", "publish", "answer")
+NAME, OTHER = "d" * 64, "e" * 64
 RECORD = SessionRecord(1, "u1", 0.0, 1e9)
+EPOCH = epoch_key(epoch_name("", "u1"))
 Budget = dict[str, int]
 """How often each step may be taken; `exec` and `deliver` as often as there is something to do."""
 BARE_DELETE: Budget = {"use": 2, "beat": 1, "delete": 1, "advance": 1}
 LOGOUT: Budget = {"use": 2, "beat": 1, "delete": 1, "publish": 1, "answer": 1}
+# From a worker that knows the epoch: another session of the same person is cached.
+BY_HAND: Budget = {"use": 2, "beat": 1, "epoch": 1, "half": 2}
 LONG: dict[str, Budget] = {
     "a connection that breaks": LOGOUT | {"cut": 1},
     "a lease that runs out": LOGOUT | {"advance": 1},
@@ -70,10 +76,18 @@ class Link:
 class World:
     """One worker, the store, and somebody who logs out. *barrier*: whether the answer waits."""
 
-    def __init__(self, budget: Budget, cache: Callable[[], SessionCache], *, barrier: bool) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        cache: Callable[[], SessionCache],
+        *,
+        barrier: bool,
+        flight: type[SessionFlight] = SessionFlight,
+    ) -> None:
         settings = SessionSettings(cookie_name="d", secure=False, lease=LEASE)
         self.reader = Reader(settings, name="w")
         self.reader.cache = cache()
+        self.reader._session_flight = flight
         self.reader.clock = lambda: self.now
         self.reader.wall = lambda: 1000.0 + self.now
         self.reader._next_sweep = 1e9
@@ -92,8 +106,21 @@ class World:
         self.from_store: list[Sequence[Callable[[], None]]] = []
         self.shape: list[str] = []
         """Of `from_store`, for `fingerprint`."""
+        self.epoch: bytes | None = None
         self.wrong = ""
         self.connect()
+        if self.left["epoch"]:
+            self._know_epoch()
+
+    def _know_epoch(self) -> None:
+        """Read another session under a lease; whose NAME is, is known from long ago."""
+        self.reader.last_records.parse(NAME, encode_record(RECORD))
+        self._beat()
+        self._use(OTHER)
+        while self.to_store:  # its record, and then the epoch of its subject
+            self._exec()
+            self._deliver()
+        assert len(self.reader.cache.epochs) == 2
 
     def connect(self) -> None:
         self.wire = Wire(self)
@@ -107,7 +134,7 @@ class World:
             yield "exec"
         if self.from_store:
             yield "deliver"
-        for step in ("use", "beat", "advance", "cut"):
+        for step in ("use", "beat", "advance", "half", "cut", "epoch"):
             if self.left[step]:
                 yield step
         if self.left["delete"]:
@@ -127,13 +154,13 @@ class World:
             self.left[step] -= 1
         getattr(self, f"_{step}")()
 
-    def _use(self) -> None:
+    def _use(self, name: str = NAME) -> None:
         started = self.now, self.answered_at <= self.now
-        record = self.reader.peek(NAME)
+        record = self.reader.peek(name)
         if record is not None:
             self._judge(started, record)
         else:
-            self.reader.ask(NAME, partial(self._judge, started))
+            self.reader.ask(name, partial(self._judge, started))
 
     def _judge(self, started: tuple[float, bool], found: SessionRecord | str | None) -> None:
         if not isinstance(found, SessionRecord):
@@ -150,6 +177,9 @@ class World:
 
     def _advance(self) -> None:
         self.now += STEP
+
+    def _half(self) -> None:
+        self.now += HALF
 
     def _cut(self) -> None:
         """The connection breaks: what was under way is lost, and there is a new one at once."""
@@ -187,7 +217,7 @@ class World:
             return -1 if self.alive else -2
         if name == "GET":
             self.tracked.update(arguments)
-            return None
+            return self.epoch if arguments == [EPOCH] else None
         if name == "EVAL":
             self.registered = True
         elif name == "PUBLISH":
@@ -208,10 +238,18 @@ class World:
     def _delete(self) -> None:
         self.alive = False
         self.deleted_at = self.now
-        if session_key(NAME) in self.tracked:
-            self.tracked.discard(session_key(NAME))
-            key = session_key(NAME).encode()
-            self._send([partial(self._push, [b"invalidate", [key]])], "invalidate")
+        self._invalidate(session_key(NAME))
+
+    def _epoch(self) -> None:
+        """Somebody ends all of the subject's sessions by a bare write."""
+        self.epoch = b"1000000"
+        self.deleted_at = self.now
+        self._invalidate(EPOCH)
+
+    def _invalidate(self, key: str) -> None:
+        if key in self.tracked:
+            self.tracked.discard(key)
+            self._send([partial(self._push, [b"invalidate", [key.encode()]])], "invalidate")
 
     def _publish(self) -> None:
         self.published_at = self.now
@@ -236,7 +274,8 @@ class World:
             (self.deleted_at, self.published_at, self.answered_at),
             (round(cache.lease_until, 3), round(reader.fresh_as_of, 3), NAME in reader.endings),
             (tuple(cache.sessions), tuple(cache.absences), tuple(cache.epochs)),
-            flight is not None and (flight._outstanding, len(flight._waiters)),  # type: ignore[attr-defined]
+            isinstance(flight, SessionFlight)
+            and (flight._outstanding, len(flight._waiters), tuple(flight._epochs)),
         )
 
     def _kind(self, on_reply: OnReply) -> object:
@@ -252,6 +291,7 @@ def search(
     cache: Callable[[], SessionCache] = SessionCache,
     *,
     barrier: bool = True,
+    flight: type[SessionFlight] = SessionFlight,
     most: int = 10_000,
 ) -> tuple[str, list[str], int]:
     """Return what goes wrong (empty: nothing), on which path, and how many states there were."""
@@ -259,7 +299,7 @@ def search(
     paths: list[list[str]] = [[]]
     while paths:
         path = paths.pop()
-        world = World(budget, cache, barrier=barrier)
+        world = World(budget, cache, barrier=barrier, flight=flight)
         for step in path:
             world.take(step)
         if world.wrong:
@@ -272,7 +312,16 @@ def search(
     return "", [], len(seen)
 
 
-@pytest.mark.parametrize("budget", [BARE_DELETE, LOGOUT], ids=["a bare delete", "a logout"])
+class JoinedByItsTicket(SessionFlight):
+    """Who comes later does not ask whether its epochs are still known."""
+
+    def is_joinable(self, now: float) -> bool:
+        return now < self._reading.cache.lease_until
+
+
+@pytest.mark.parametrize(
+    "budget", [BARE_DELETE, LOGOUT, BY_HAND], ids=["a bare delete", "a logout", "a bare epoch"]
+)
 def test_no_order_of_the_steps_breaks_a_promise(budget: Budget) -> None:
     wrong, path, states = search(budget)
     assert not wrong, (wrong, path)
@@ -297,6 +346,11 @@ def test_without_a_defence_some_order_breaks_a_promise(
 ) -> None:
     wrong, path, _ = search(budget, cache, barrier=barrier)
     assert wrong.startswith("admitted"), path
+
+
+def test_a_read_that_is_joined_after_its_epoch_was_written_breaks_a_promise() -> None:
+    wrong, path, _ = search(BY_HAND, flight=JoinedByItsTicket)
+    assert wrong == "admitted a lease after the deletion", path
 
 
 @pytest.mark.soak

@@ -270,6 +270,27 @@ class TestFind:
         for task in finding:
             task.cancel()
 
+    @pytest.mark.parametrize("epoch", [ALL_SESSIONS, OF_SUBJECT])
+    async def test_nobody_joins_a_read_whose_epoch_was_written_meanwhile(
+        self, bench: Bench, epoch: str
+    ) -> None:
+        """The read took it from the cache, and still has its ticket."""
+        bench.know(OTHER)
+        bench.cache.epochs.update(dict.fromkeys((ALL_SESSIONS, OF_SUBJECT), NO_EPOCH))
+        bench.reader.last_records.parse(NAME, VALUE)
+        first = asyncio.create_task(bench.reader.find(NAME))
+        assert len(await bench.asked()) == 2  # no epoch was asked for
+        bench.store.push(b"invalidate", [epoch_key(epoch).encode()])
+        second = asyncio.create_task(bench.reader.find(NAME))
+        again = await bench.asked()
+        assert bench.reader.counters["joined"] == 0
+        bench.store.answer([VALUE, None], 60_000)
+        assert await first == RECORD  # it came before
+        written = [b"GET", epoch_key(epoch).encode()]
+        values = [b"999000" if command == written else None for command in again[2:]]
+        bench.store.answer([VALUE, None], 60_000, *values)
+        assert await second == Reason.SESSION_ENDED
+
     async def test_a_read_whose_connection_broke_is_made_again_on_the_next(
         self, bench: Bench
     ) -> None:

@@ -136,7 +136,7 @@ async def test_of_a_slot_that_is_handed_over_nothing_is_kept(bench: Bench) -> No
     assert not bench.reader.cache.sessions
 
 
-@pytest.mark.parametrize("what", ["lease", "epoch"])
+@pytest.mark.parametrize("what", ["lease", "claims", "epoch"])
 async def test_a_read_under_way_is_joined_only_while_all_it_rests_on_holds(
     bench: Bench, what: str
 ) -> None:
@@ -147,6 +147,11 @@ async def test_a_read_under_way_is_joined_only_while_all_it_rests_on_holds(
     home = bench.shards[slot_of_tag(OF_SUBJECT) * 2 // SLOTS]
     if what == "lease":
         home.lease.until = CLOCK
+    elif what == "claims":
+        bench.of(NAME).answer([record()])
+        asked = bench.shards[slot_of_tag(NAME) * 2 // SLOTS]
+        bench.reader._begin_anew(asked, ALL_SLOTS)
+        asked.lease.until = CLOCK + 1  # granted anew: it says nothing of what was read before
     else:
         for store in bench.stores:
             for command in await store.commands():
