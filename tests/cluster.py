@@ -19,13 +19,23 @@ from config.model import Certificate
 
 _PATIENCE = 20.0
 NODE_TIMEOUT_MS = 500
+# A busy machine must not look like a dead server: that would be a failover nobody asked for.
+PATIENT_NODE_TIMEOUT_MS = 10_000
 
 
 class Server:
     """One server process of the cluster."""
 
-    def __init__(self, directory: Path, port: int, *, tls: Certificate | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        *,
+        tls: Certificate | None = None,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
+    ) -> None:
         self.port = port
+        self._node_timeout_ms = node_timeout_ms
         options: dict[str, Any] = (
             {} if tls is None else {"ssl": True, "ssl_ca_certs": tls.cert_file}
         )
@@ -51,7 +61,7 @@ class Server:
             command += ["--tls-ca-cert-file", self._tls.cert_file, "--tls-cluster", "yes"]
         command += ["--dir", str(self._directory), "--save", "", "--appendonly", "no"]
         command += ["--cluster-enabled", "yes"]  # its bus is 10,000 ports higher
-        command += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
+        command += ["--cluster-node-timeout", str(self._node_timeout_ms)]
         # A shard that is down takes its own slots with it, and no others.
         command += ["--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"]
         command += ["--cluster-replica-validity-factor", "0"]
@@ -98,10 +108,18 @@ class Cluster:
     """Three primaries, each with a third of the slots, and as many *replicas*."""
 
     def __init__(
-        self, directory: Path, *, replicas: bool = False, tls: Certificate | None = None
+        self,
+        directory: Path,
+        *,
+        replicas: bool = False,
+        tls: Certificate | None = None,
+        node_timeout_ms: int = NODE_TIMEOUT_MS,
     ) -> None:
         ports = _free_ports(6 if replicas else 3)
-        servers = [Server(directory / str(port), port, tls=tls) for port in ports]
+        servers = [
+            Server(directory / str(port), port, tls=tls, node_timeout_ms=node_timeout_ms)
+            for port in ports
+        ]
         self.primaries = servers[:3]
         self.replicas = servers[3:]
 
@@ -190,6 +208,28 @@ class Cluster:
         others = [each for each in self.primaries if each not in (source, target)]
         for server in (target, source, *others):
             server.command("CLUSTER", "SETSLOT", slot, "NODE", node)
+
+    def lose_replication(self, number: int) -> None:
+        """Have the replica of shard *number* stand still, and not be sent what is written now."""
+        self.replicas[number].signal(signal.SIGSTOP)
+        # What its kernel has received it will read; so it must not receive any more.
+        self.primaries[number].command("CLIENT", "KILL", "TYPE", "replica")
+
+    def fail_over(self, number: int) -> None:
+        """End the primary of shard *number* at once, and have its replica elected."""
+        primary, replica = self.primaries[number], self.replicas[number]
+        primary.kill()
+        replica.signal(signal.SIGCONT)
+        # Not TAKEOVER: the other primaries vote, as they do when they notice for themselves.
+        replica.command("CLUSTER", "FAILOVER", "FORCE")
+        self._await(lambda: b"myself,master" in replica.command("CLUSTER", "NODES"))
+        self.primaries[number], self.replicas[number] = replica, primary
+
+    def revive(self, number: int) -> None:
+        """Start the server of shard *number* that was killed; it is a replica from now on."""
+        self.replicas[number].start()
+        self._await(lambda: _is_in_step(self.replicas[number]))
+        self.await_agreement()
 
     def spare(self, directory: Path) -> Server:
         """Start one more primary; it has no slot yet."""

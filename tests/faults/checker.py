@@ -8,7 +8,8 @@ over. The rules, with the promise each of them checks:
 - `admitted_after_delete`: the record was deleted, or its subject's epoch was written, by whoever,
   more than a lease before (promise 2).
 - `came_back`: somebody was refused because the session is over, more than a lease before. This also
-  covers endings whose answer never came (promise 3).
+  covers endings whose answer never came (promise 3). Or this very worker saw that it has ended, at
+  any time before.
 - `admitted_after_expiry`, `stale_record`: the record's own limits and its replacement.
 - `wrong_identity`: a session was taken for somebody else's.
 - `wrongly_refused`: nothing had touched the session, and it was refused for a reason that is no
@@ -141,7 +142,7 @@ class _Judge:
         deleted = self._first_in_force(facts.deleted, use.started - late)
         if deleted is not None:
             yield Violation("admitted_after_delete", use, deleted)
-        refused = self._first_in_force(facts.refused, use.started - late)
+        refused = self._first_in_force(facts.refused, use.started - late) or self._seen(facts, use)
         if refused is not None:
             yield Violation("came_back", use, refused)
         for replaced in facts.replaced:
@@ -156,6 +157,16 @@ class _Judge:
             if each.ended >= before:
                 return None
             if not any(self._undoes(rollback, each) for rollback in self._rollbacks):
+                return each
+        return None
+
+    def _seen(self, facts: _Facts, use: Operation) -> Operation | None:
+        """Return the refusal by which the worker of *use* knew: no rollback undoes what it saw."""
+        if not self._history.one_worker_each:
+            return None
+        for each in facts.refused:
+            known = each.reason == "session_ended" and each.ended < use.started
+            if known and each.gateway == use.gateway:
                 return each
         return None
 

@@ -3,6 +3,8 @@
 How this works. As `small_world`, with other faults: slots that matter (of sessions, of subjects, of
 a shard's registry) are moved as the documentation says, slowly, while everybody goes on; a shard
 hangs, connections are killed. No client is beside the gateways but one that follows redirections.
+In histories of another kind a shard's primary dies, and a replica takes over that lacks what was
+written last.
 
 One thing more is done: somebody writes a subject's epoch by hand. It was absent when it was read,
 so nothing but the proof of ownership in the beats can tell a worker when it is written at another
@@ -12,7 +14,7 @@ shard than the one it read from.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from signal import SIGCONT, SIGSTOP
@@ -24,8 +26,8 @@ from auth.io.session_store import RedisSessionStore, open_session_store
 from auth.revocation import epoch_key, epoch_name
 from auth.slots import slot_of, slot_of_tag
 from config.model import SessionSettings
-from tests.cluster import Cluster
-from tests.faults.history import Fault, History, Result, clock
+from tests.cluster import Cluster, shard_of
+from tests.faults.history import Fault, History, Operation, Result, clock
 from tests.faults.small_world import IDLE_TIMEOUT, RECOVERY, Client, World
 
 OpenOnCluster = Callable[[str, SessionSettings], Awaitable[RedisSessionStore]]
@@ -89,9 +91,9 @@ class ClusterWorld(World):
 class ClusterClient(Client):
     """As `Client`, and writes epochs by hand."""
 
-    async def end(self) -> None:
+    async def end(self, session: str = "") -> None:
         """Log out; now and then somebody else ends all of a subject, by a bare write."""
-        await super().end()
+        await super().end(session)
         if self._random.random() < 0.4:
             await self.write_epoch()
 
@@ -179,6 +181,32 @@ class SlotNemesis:
         time.sleep(self._random.choice((0.02, 0.15)))  # noqa: ASYNC251 - that is the fault
 
 
+class ShardNemesis(SlotNemesis):
+    """Kills primaries whose replicas take over."""
+
+    async def fail_over(self) -> None:
+        """A shard's primary dies; its replica, which mostly lacks the last writes, takes over."""
+        world, cluster = self._world, self._world.cluster
+        async with world.moving:
+            number = self._random.randrange(len(cluster.primaries))
+            since = clock()
+            if self._random.random() < 0.8:
+                await asyncio.to_thread(cluster.lose_replication, number)
+                await self._end_some(number)
+                await asyncio.sleep(self._random.choice((0.0, 0.1)))
+            started = clock()
+            await asyncio.to_thread(cluster.fail_over, number)
+            lost = Operation("rollback", started, clock(), "ok", since=since)
+            world.operations.append(lost)
+            await asyncio.to_thread(cluster.revive, number)
+
+    async def _end_some(self, number: int) -> None:
+        """End two of the sessions of shard *number*: these endings will be lost."""
+        client = Client(self._world, str(self._random.random()))
+        theirs = [session for session in self._world.sessions if shard_of(session) == number]
+        await asyncio.gather(*(client.end(session) for session in theirs[-2:]))
+
+
 @asynccontextmanager
 async def cluster_world(
     cluster: Cluster, *, gateways: int, lease: float, open_store: OpenOnCluster
@@ -216,11 +244,45 @@ async def run_history(
             await clients[0].create(f"u{number}")
         until = clock() + chooser.uniform(0.5, 0.8)
         await asyncio.gather(nemesis.run(faults, until), *(client.run(until) for client in clients))
-        await asyncio.to_thread(cluster.await_agreement)
-        healed_at = clock()
-        await clients[0].look_at_everything()
-        await world.leased()
-        for client in clients[1:]:
-            await client.look_at_everything()
-        await world.nothing_left_over()
-        return History(lease, tuple(world.operations), tuple(world.faults), healed_at, RECOVERY)
+        return await _look_after(world, clients)
+
+
+async def run_failover_history(
+    cluster: Cluster, seed: int, *, open_store: OpenOnCluster = open_worker
+) -> History:
+    """Make the history of *seed* in which a shard of *cluster*, which has replicas, fails over."""
+    chooser = random.Random(f"{seed} failover")
+    lease = chooser.choice((0.08, 0.12))
+    faults = ["fail_over", *chooser.choices(("hang", "kill_connections", "pause"), k=2)]
+    cluster.flush()
+    open_world = partial(cluster_world, cluster, gateways=3, lease=lease, open_store=open_store)
+    async with open_world() as world:
+        clients = [Client(world, f"{seed} client {number}") for number in range(4)]
+        nemesis = ShardNemesis(world, f"{seed} nemesis")
+        for number in range(4):
+            await clients[0].create(f"u{number}")
+        over = asyncio.Event()
+
+        async def hurt() -> None:
+            await nemesis.run(faults, clock() + 0.5)
+            over.set()
+
+        async def visit(client: Client) -> None:
+            while not over.is_set():
+                await client.run(clock() + 0.1)
+
+        await asyncio.gather(hurt(), *map(visit, clients))
+        return await _look_after(world, clients)
+
+
+async def _look_after(world: ClusterWorld, clients: Sequence[Client]) -> History:
+    """Use everything everywhere when the faults are over, and return what has happened."""
+    await asyncio.to_thread(world.cluster.await_agreement)
+    healed_at = clock()
+    await clients[0].look_at_everything()
+    await world.leased()
+    for client in clients[1:]:
+        await client.look_at_everything()
+    await world.nothing_left_over()
+    operations, faults = tuple(world.operations), tuple(world.faults)
+    return History(world.lease, operations, faults, healed_at, RECOVERY, one_worker_each=True)

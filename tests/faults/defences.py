@@ -103,7 +103,9 @@ class WithBlindTouch(RedisSessionStore):
             connection.send(("SET", session_key(name), value, "PX", idle), void)
 
 
-class _NoMemory(Endings):
+class NoMemory(Endings):
+    """Remembers nothing."""
+
     def __contains__(self, name: str) -> bool:
         return False
 
@@ -125,7 +127,7 @@ class WithoutMemory(RedisSessionStore):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._reader.endings = _NoMemory()
+        self._reader.endings = NoMemory()
 
 
 class WithOldCopies(RedisSessionStore):

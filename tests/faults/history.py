@@ -81,3 +81,5 @@ class History(msgspec.Struct, frozen=True):
     """When the last fault was over."""
     recovery: float = 1.0
     """Seconds after which everything must work again."""
+    one_worker_each: bool = False
+    """Whether each gateway is one worker: what it saw to have ended it never admits again."""

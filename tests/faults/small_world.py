@@ -228,9 +228,9 @@ class Client:
             if await self._write(session, version, only_if_there=True):
                 self._record("replace", started, "ok", session=session, version=version)
 
-    async def end(self) -> None:
+    async def end(self, session: str = "") -> None:
         """Log out, and look everywhere at once whether it is true."""
-        session = self.pick()
+        session = session or self.pick()
         if self._random.random() < 0.5:  # every gateway has a copy
             await self._look(session)
         await self._end("end", lambda store: store.end(session, reason="logout"), session=session)
@@ -518,4 +518,5 @@ async def run_history(
         for client in clients[1:]:
             await client.look_at_everything()
         await world.nothing_left_over()
-        return History(lease, tuple(world.operations), tuple(world.faults), healed_at, RECOVERY)
+        operations, faults_done = tuple(world.operations), tuple(world.faults)
+        return History(lease, operations, faults_done, healed_at, RECOVERY, one_worker_each=True)

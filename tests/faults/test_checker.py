@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from tests.faults.checker import check
@@ -105,6 +106,19 @@ def test_a_broken_promise_is_found(rule: str, operations: Sequence[Operation]) -
     found = check(history)
     assert [each.rule for each in found] == [rule]
     assert found[0].operation in operations
+
+
+def test_what_a_worker_saw_to_have_ended_it_never_admits_again_even_after_a_failover() -> None:
+    at = [refused(1.5), rollback(2.0, since=0.5), admitted(3.0)]
+    one, other = (msgspec.structs.replace(at[0], gateway=name) for name in ("1", "2"))
+    unknown = msgspec.structs.replace(one, reason="session_unknown")
+    use = msgspec.structs.replace(at[2], gateway="1")
+    for seen, rules in ((one, ["came_back"]), (other, []), (unknown, [])):
+        operations = (create(), ending(sure=False), seen, at[1], use)
+        history = History(LEASE, operations, healed_at=5.0, one_worker_each=True)
+        assert [each.rule for each in check(history)] == rules
+        several = msgspec.structs.replace(history, one_worker_each=False)
+        assert check(several) == []
 
 
 KEPT: dict[str, Sequence[Operation]] = {

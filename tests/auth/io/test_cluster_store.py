@@ -465,10 +465,12 @@ async def _fail_over(store: ClusterSessionStore, cluster: Cluster) -> None:
     primary, replica = cluster.primaries[number], cluster.replicas[number]
     await in_thread(primary.command, "WAIT", 1, 1000)
     # The last write is one that the replica never gets.
-    replica.signal(signal.SIGSTOP)
+    await in_thread(cluster.lose_replication, number)
     assert (await store.end(lost, reason="logout")).ended == 1
     await in_thread(primary.kill)
     replica.signal(signal.SIGCONT)
+    await in_thread(replica.command, "READONLY")
+    assert await in_thread(replica.command, "EXISTS", ended_key(lost)) == 0
     await asyncio.sleep(LATER)
     async with asyncio.timeout(20):
         while True:
