@@ -10,7 +10,7 @@ from auth.cookies import form_cookie_name
 from auth.decision import StepUp
 from auth.login.look import Look, wordings_of
 from auth.login.messages import LoginAnswer
-from auth.login.pages import OnFault, Pages
+from auth.login.pages import Pages
 from auth.login.visit import Visit
 from auth.wording import ENGLISH, Values, Wording, phrase
 from config.model import Configuration
@@ -88,11 +88,11 @@ class Link(msgspec.Struct, frozen=True):
 class Answers:
     """Makes the answers of one configuration."""
 
-    def __init__(self, configuration: Configuration, *, on_fault: OnFault | None = None) -> None:
-        """Take the settings, and load every page; *on_fault* as in `Pages`."""
+    def __init__(self, configuration: Configuration, pages: Pages | None = None) -> None:
+        """Take the settings and their *pages*, which are compiled here if nobody has before."""
         self.site = urlsplit(configuration.server.public_url).netloc
         """What authenticator apps call this site."""
-        self._pages = Pages(Look.of(configuration), on_fault=on_fault)
+        self._pages = pages or Pages(Look.of(configuration))
         self.wordings = wordings_of(configuration)
         self._session = configuration.session
         self._login = configuration.login

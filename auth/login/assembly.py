@@ -20,6 +20,7 @@ from auth.login.accounts import AccountError, Accounts
 from auth.login.factors import Factors
 from auth.login.known_devices import KnownDevices
 from auth.login.links import PublishAccount
+from auth.login.pages import Pages
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtHand, AtProviders, ByMail, LoginService
 from auth.login.throttle import StoreThrottle
@@ -38,8 +39,11 @@ async def open_login_service(
     store: SessionStore,
     commands: Redis,
     directory: Path,
+    pages: Pages | None = None,
 ) -> LoginService:
     """Return the service; *commands* is a client of the same store, *directory* the data directory.
+
+    *pages* are those of `open_pages`, if they are compiled already.
 
     Raises:
         AuthUnavailable: the store does not answer, or the accounts cannot be opened.
@@ -62,6 +66,7 @@ async def open_login_service(
         known_devices=KnownDevices(commands),
         second_factors=AtHand(Factors(accounts.database, key), UnfinishedSignIns(commands)),
         events=AccountEvents(commands),
+        pages=pages,
     )
 
 

@@ -37,9 +37,11 @@ from auth.login.factors import Factors
 from auth.login.front_channel import FrontChannel
 from auth.login.known_devices import KnownDevices
 from auth.login.links import Links, PublishAccount
+from auth.login.look import Look
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_account import OwnAccount
 from auth.login.own_sessions import OwnSessions
+from auth.login.pages import Pages
 from auth.login.provenance import FormTokens
 from auth.login.provider import callback_path
 from auth.login.provider_refresh import ProviderRefresh, RefreshesUnderWay
@@ -116,6 +118,7 @@ class LoginService:
         known_devices: KnownDevices | None = None,
         second_factors: AtHand | None = None,
         events: AccountEvents | None = None,
+        pages: Pages | None = None,
     ) -> None:
         """Put the service together.
 
@@ -124,7 +127,7 @@ class LoginService:
         failed attempts are not limited; without *at_providers* nobody signs in at a provider;
         without *by_mail* nobody sets a password by a link; without *known_devices* no device
         is new; without *second_factors* nobody is asked for one; without *events* nobody is told
-        of changes of accounts.
+        of changes of accounts. *pages* are those of `open_pages`, if they are compiled already.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
@@ -132,7 +135,7 @@ class LoginService:
         self._known_devices, self._settings = known_devices, settings.session
         self._second_factors = second_factors
         self._events = events or AccountEvents()
-        self._answers = answers = Answers(settings, on_fault=_note_fault)
+        self._answers = answers = Answers(settings, pages or open_pages(settings))
         self._at_providers, self._by_mail = at_providers, by_mail
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._refresh: ProviderRefresh | None = None
@@ -260,7 +263,7 @@ class LoginService:
             self._handlers[PASSWORD_PATH] = _page(own.show_password, own.change_password)
         return second_factor
 
-    def reconfigured(self, settings: Configuration) -> "LoginService":
+    def reconfigured(self, settings: Configuration, pages: Pages | None = None) -> "LoginService":
         """Return the service for other *settings*, with the same accounts, store and secret."""
         return LoginService(
             settings,
@@ -274,6 +277,7 @@ class LoginService:
             known_devices=self._known_devices,
             second_factors=self._second_factors,
             events=self._events,
+            pages=pages,
         )
 
     async def close(self) -> None:
@@ -335,6 +339,11 @@ class LoginService:
         session = digest(value)
         fields = await self._known_devices.note(visit, self._settings, record, session)
         return msgspec.structs.replace(answer, fields=(*answer.fields, *fields))
+
+
+def open_pages(settings: Configuration) -> Pages:
+    """Compile the pages of the site: a tenth of a second of work, and no business of a loop's."""
+    return Pages(Look.of(settings), on_fault=_note_fault)
 
 
 def _note_fault(name: str, error: Exception) -> None:

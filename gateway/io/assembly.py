@@ -20,8 +20,10 @@ from auth.io.signing_keys import SigningKeys
 from auth.io.tasks import stop
 from auth.io.token_verifier import JwtVerifier
 from auth.login.assembly import open_login_service
+from auth.login.look import Look
 from auth.login.messages import LoginAnswer, LoginRequest
-from auth.login.service import LoginService
+from auth.login.pages import Pages
+from auth.login.service import LoginService, open_pages
 from auth.ports import AuthUnavailable
 from auth.revocable_tokens import RevocableTokens
 from config.model import Configuration
@@ -41,6 +43,8 @@ class Parts(msgspec.Struct, frozen=True, eq=False):
     state: ServerState
     verifier: JwtVerifier | None
     signer: AssertionSigner
+    pages: Pages
+    """Of the login service."""
 
 
 class LoginDesk:
@@ -52,14 +56,14 @@ class LoginDesk:
         self._opening = asyncio.Lock()
         self._service: LoginService | None = None
 
-    async def service(self, configuration: Configuration) -> LoginService:
+    async def service(self, configuration: Configuration, pages: Pages) -> LoginService:
         """Return the service for *configuration*; raise `AuthUnavailable` if the store is out."""
         async with self._opening:
             if self._service is None:
                 self._service = await open_login_service(
-                    configuration, self._store, self._store.commands, self._directory
+                    configuration, self._store, self._store.commands, self._directory, pages
                 )
-        return self._service.reconfigured(configuration)
+        return self._service.reconfigured(configuration, pages)
 
     async def close(self) -> None:
         """Close the accounts, and the connections to providers."""
@@ -70,22 +74,23 @@ class LoginDesk:
 class LateLogin:
     """The login service of one generation. A worker starts without the store; this waits for it."""
 
-    def __init__(self, desk: LoginDesk, configuration: Configuration) -> None:
+    def __init__(self, desk: LoginDesk, configuration: Configuration, pages: Pages) -> None:
         self._desk = desk
         self._configuration = configuration
+        self._pages = pages
         self._service: LoginService | None = None
         self._opening: asyncio.Task[None] | None = None
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         """Answer *request*; raise `AuthUnavailable` when the store cannot be asked."""
         if self._service is None:
-            self._service = await self._desk.service(self._configuration)
+            self._service = await self._desk.service(self._configuration, self._pages)
         return await self._service.handle(request)
 
     async def access_token(self, cookie: str) -> str:
         """Return the provider's access token of the session; see `Login.access_token`."""
         if self._service is None:
-            self._service = await self._desk.service(self._configuration)
+            self._service = await self._desk.service(self._configuration, self._pages)
         return await self._service.access_token(cookie)
 
     def refresh(self, cookie: str) -> None:
@@ -100,7 +105,7 @@ class LateLogin:
 
     async def _open(self) -> None:
         with contextlib.suppress(AuthUnavailable):
-            self._service = await self._desk.service(self._configuration)
+            self._service = await self._desk.service(self._configuration, self._pages)
 
 
 class Assembly:
@@ -152,9 +157,14 @@ class Assembly:
         authenticator = Authenticator(
             self.store, tokens, cookie_name=configuration.session.cookie_name
         )
-        login = LateLogin(self._desk, configuration)
+        if current is not None and Look.of(current.configuration) == Look.of(configuration):
+            pages = current.pages
+        else:
+            # Here and not at the first logout, which would have to wait for it, and the loop too.
+            pages = await asyncio.to_thread(open_pages, configuration)
+        login = LateLogin(self._desk, configuration, pages)
         state = ServerState(snapshot, authenticator, signer, login)
-        return Parts(configuration, state, verifier, signer)
+        return Parts(configuration, state, verifier, signer, pages)
 
     def use(self, parts: Parts) -> None:
         """Take note that *parts* serve from now on; what they replace ends in a while."""

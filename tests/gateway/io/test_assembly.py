@@ -12,8 +12,8 @@ from auth.identity import ABSENT
 from auth.login.messages import LoginRequest
 from auth.ports import AuthUnavailable
 from auth.session import SessionRecord, digest, session_key
-from config.model import AccessRule, Assertion, Configuration, TokenIssuer
-from gateway.io.assembly import Assembly, Parts
+from config.model import AccessRule, Assertion, Configuration, PageSettings, TokenIssuer
+from gateway.io.assembly import Assembly, LateLogin, Parts
 from tests.conftest import Valkey
 from tests.gateway.io.supervised import configuration
 
@@ -128,3 +128,23 @@ async def test_a_reload_takes_up_the_times_of_sessions_and_leaves_the_lease(
         workers: Any = valkey.client.hgetall("doorward:workers")
         leases = {value.split()[1] for name, value in workers.items() if name != b"~"}
         assert leases == {b"%d" % round(before.session.lease * 1000)}
+
+
+async def test_the_pages_are_compiled_before_a_generation_serves_and_kept_while_they_look_the_same(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    """Compiling takes a tenth of a second, in which the loop would do nothing else."""
+    same = configuration()
+    other = msgspec.structs.replace(same, pages=PageSettings(name="Another Corp"))
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        first = await live(parts_of, same, 1)
+        second = await live(parts_of, with_tokens("api"), 2)
+        third = await live(parts_of, other, 3)
+        assert second.pages is first.pages
+        assert third.pages is not first.pages
+        for parts, site in ((first, b"127.0.0.1"), (third, b"Another Corp")):
+            assert site in (await parts.state.login.handle(LOGIN_PAGE)).body
+            assert isinstance(parts.state.login, LateLogin)
+            service = parts.state.login._service
+            assert service is not None
+            assert service._answers._pages is parts.pages
