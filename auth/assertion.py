@@ -85,6 +85,7 @@ class AssertionSigner:
             identity.roles,
             identity.scopes,
             identity.amr,
+            identity.acr,
             identity.auth_time,
         )
         held = self._signed.get(said)

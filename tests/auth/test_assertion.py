@@ -198,6 +198,7 @@ def test_tokens_that_say_the_same_share_an_assertion_that_outlives_none_of_them(
         {"roles": ("other",)},
         {"scopes": ("other",)},
         {"amr": ("other",)},
+        {"acr": "other"},
         {"auth_time": 5},
         {"session_digest": "e" * 64},
     ],
