@@ -19,12 +19,8 @@ _MOST_REFERENCES = 10_000
 class SignatureVerifier(Protocol):
     """Who a token speaks for, by its signature; `auth.io.token_verifier.JwtVerifier`."""
 
-    def peek(self, token: str) -> Caller | None:
-        """Return the verdict on a token seen before; None says nothing. Never raises."""
-        ...
-
     def verify_at_once(self, token: str) -> Caller | None:
-        """Return the verdict on a new token if nothing has to be waited for. Never raises."""
+        """Return the verdict if nothing has to be waited for, else None. Never raises."""
         ...
 
     async def verify(self, token: str) -> Caller:
@@ -42,9 +38,7 @@ class RevocableTokens:
 
     def peek(self, token: str) -> Caller | None:
         """Return the verdict if both the verifier's and the store's are at hand."""
-        caller = self._verifier.peek(token)
-        if caller is None:
-            caller = self._verifier.verify_at_once(token)
+        caller = self._verifier.verify_at_once(token)
         if not isinstance(caller, Authenticated):
             return caller
         revoked = self._revocations.peek_revoked(self._reference(caller.identity))

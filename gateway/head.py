@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 Fields = tuple[tuple[str, str], ...]
 
+CLIENT_FIELDS = (
+    *("host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"),
+    "x-request-id",
+)
+"""All that `gateway.forwarded` reads of a section to say who the client is."""
+
 
 class FieldSection:
     """The fields of a head by name, and what has been worked out of them.
@@ -37,12 +43,12 @@ class FieldSection:
         """Memo of `gateway.forwarding`."""
 
     def take_over(self, before: "FieldSection") -> None:
-        """Keep what *before* says of the credentials if it shows the very same ones."""
-        mine, theirs = self.by_name, before.by_name
-        if mine.get("cookie") == theirs.get("cookie") and mine.get("authorization") == theirs.get(
-            "authorization"
-        ):
+        """Keep what *before* says of credentials and client if the fields that say it are equal."""
+        mine, theirs = self.by_name.get, before.by_name.get
+        if mine("cookie") == theirs("cookie") and mine("authorization") == theirs("authorization"):
             self.credentials = before.credentials
+        if [*map(mine, CLIENT_FIELDS)] == [*map(theirs, CLIENT_FIELDS)]:
+            self.client = before.client
 
 
 def section_of(fields: Fields) -> FieldSection:

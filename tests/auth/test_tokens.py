@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,26 @@ def test_a_well_formed_token_is_read_without_being_believed() -> None:
 def test_json_that_two_readers_could_read_differently_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match="JSON"):
         read_json_object(raw)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('ab"\\é\0'), inner),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text("ab"), VALUES), st.booleans(), st.sampled_from([(",", ":"), None]))
+def test_an_object_is_read_as_it_was_written_whatever_its_writer_s_style(
+    value: dict[str, Any],
+    escaped: bool,  # noqa: FBT001 - hypothesis gives it by place
+    separators: tuple[str, str] | None,
+) -> None:
+    raw = json.dumps(value, ensure_ascii=escaped, separators=separators).encode()
+    read = read_json_object(raw)
+    assert read == value
+    assert json.dumps(read) == json.dumps(value), "1 is not 1.0, nor True"
 
 
 @given(st.text())

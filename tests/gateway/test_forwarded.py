@@ -10,7 +10,7 @@ from config.model import Limits
 from gateway.bad_request import BadRequest
 from gateway.forwarded import Client, canonical_address, continued_trace, read_client
 from gateway.head import RequestHead
-from gateway.reading import read_request_head
+from gateway.reading import HeadReader, read_request_head
 
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -31,6 +31,31 @@ LIES = (
     "Forwarded: for=9.9.9.9;proto=https;host=evil.example",
     "X-Request-Id: forged",
 )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "X-Forwarded-For: 1.2.3.4",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: other.example",
+        "Forwarded: for=9.9.9.9",
+        "X-Request-Id: another",
+    ],
+)
+def test_what_a_proxy_said_of_its_last_client_is_not_said_of_the_next(line: str) -> None:
+    """A proxy sends the requests of many people on one connection."""
+    reader, peer, scheme = HeadReader("http"), "10.0.0.1", "http"
+
+    def client_of_next(*lines: str) -> Client:
+        fields = "".join(f"{each}\r\n" for each in ("Host: app.example.com", *lines))
+        head = reader.read(f"GET / HTTP/1.1\r\n{fields}\r\n".encode(), Limits())
+        return read_client(peer, head, scheme=scheme, trusted_proxies=TRUSTED)
+
+    plain = client_of_next("Accept: */*")
+    assert client_of_next("Accept: text/html") is plain, "the same as before: found out once"
+    assert client_of_next("Accept: */*", line) == client_of(peer, line)
+    assert client_of_next("Accept: */*") == plain
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "127.0.0.1", "::1", "11.0.0.1"])

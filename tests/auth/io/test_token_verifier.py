@@ -497,6 +497,19 @@ async def test_a_malleated_ecdsa_signature_gives_the_same_identity_under_another
     assert first.identity.token_digest != second.identity.token_digest
 
 
+def test_an_ecdsa_signature_has_two_halves_of_the_full_length() -> None:
+    """RFC 7518 3.4. One whose s begins with a zero byte could be written shorter."""
+    key = VerificationKey("e1", None, P256.public_key(), "")
+    good, raw = "", b"x" * 64
+    while raw[32]:
+        good = token(key=P256, alg="ES256")
+        raw = base64.urlsafe_b64decode(good[-86:] + "==")
+    text = good[:-87]
+    assert is_signed(good, key, "ES256")
+    assert not is_signed(f"{text}.{b64(raw[:32] + raw[33:])}", key, "ES256")
+    assert not is_signed(f"{text}.{b64(raw + bytes(1))}", key, "ES256")
+
+
 async def test_a_seen_token_is_known_at_once_until_the_second_it_expires() -> None:
     now = NOW
     checked = verifier(clock=lambda: now)
