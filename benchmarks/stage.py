@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import doorward
 from benchmarks.measure import OTHER_CORE, pinned
-from benchmarks.peers import Ground
+from benchmarks.peers import Ground, Peer
 
 
 class Stage:
@@ -81,6 +81,19 @@ def wait_until_it_answers(url: str, fields: Mapping[str, str], *, seconds: float
             failure = str(error)
         time.sleep(0.05)
     raise TimeoutError(f"no good answer from {url}: {failure}")
+
+
+def signed_in(peer: Peer, port: int) -> Peer:
+    """Return *peer*, which has been started, when it gives good answers on *port*.
+
+    Raises:
+        TimeoutError: it gives none. OSError, RuntimeError: nobody could sign in.
+    """
+    wait_for(port)
+    if peer.sign_in is not None:
+        peer = peer._replace(fields=peer.sign_in())
+    wait_until_it_answers(f"http://127.0.0.1:{port}{peer.path}", peer.fields)
+    return peer
 
 
 @contextlib.contextmanager
