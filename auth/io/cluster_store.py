@@ -5,21 +5,24 @@ beats, a connection for commands, a registry of workers in a slot of its own, a 
 broadcasts. `sharded_reader` says when a copy may be used. What is different here:
 
 - No step spans two slots, and while a slot is being moved not even two keys of one. So an ending is
-  several steps, in the order that fails closed: the tombstone, the record's deletion, the event,
-  the barrier. A tombstone wins over a record, so from the first step on the session is over. The
-  event is told in the step that takes the session off the set of those that will end
-  (`expiry`): whoever dies before that leaves it to the watch over expired sessions.
+  several steps, in the order that fails closed: the intention, the tombstone, the record's
+  deletion, the event, the barrier. A tombstone wins over a record, so from that step on the session
+  is over. The event is told in the step that takes the session off the set of those that will
+  end (`expiry`). The intention has that set's watch look at it in a few seconds: it tells of an
+  ending whose ender died before that.
 - The epoch of all sessions has a copy for every few slots (`all_sessions_beside`).
 - The barrier is held at *every* shard: a worker may have read what ended from the shard that owned
   its slot a moment ago. A shard that cannot be asked, and any news of the map or of a shard's
   claims, cost the full wait for one lease, which is enough whatever happened.
 - A new session is put on the shard of its subject's epoch, so that a shard that is down takes the
   sessions of its own subjects with it and no others'.
+- Events that cannot be written, because their shard is down, are kept until it is back.
 """
 
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import cast
@@ -30,7 +33,7 @@ from auth.io.address import StoreAddress
 from auth.io.barrier import MARGIN, call_twice
 from auth.io.cluster_commands import ClusterCommands
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
-from auth.io.expiry import blind_expectation, tell_of_expired, telling
+from auth.io.expiry import blind_expectation, intention, tell_of_expired, telling
 from auth.io.link import PATIENCE, Link, open_connection
 from auth.io.reader import Newcomer, Reader
 from auth.io.records import CallAll, read_record
@@ -77,6 +80,10 @@ from config.model import SessionSettings
 # To find a cookie whose session is beside its subject takes as many tries as there are shards; what
 # takes longer is not worth it.
 _MOST_TRIES = 100
+# Seconds from the intention to end a session until its tombstone stands, or the ender has given up:
+# both steps have twice the patience of a command. Who takes longer was stopped in between.
+_ENDER_TAKES = 5.0
+_MOST_UNTOLD = 10_000
 _log = logging.getLogger("doorward.store")
 
 
@@ -91,6 +98,7 @@ class ClusterSessionStore(RedisSessionStore):
         super().__init__(address, settings, worker=worker)
         self._beat = min(settings.lease / BEATS_PER_LEASE, 0.1)
         self._uncertain_until = 0.0
+        self._untold: deque[Command] = deque(maxlen=_MOST_UNTOLD)
 
     def _make_reader(self) -> Reader:
         reader = ShardedReader(self._settings, name=self._name)
@@ -268,10 +276,17 @@ class ClusterSessionStore(RedisSessionStore):
             del newcomers[name]
             sent = self._send(blind_expectation(name, *newcomer))
             sent.add_done_callback(partial(self._report_again, name, newcomer))
+        for _ in range(len(self._untold)):
+            command = self._untold.popleft()
+            self._send(command).add_done_callback(partial(self._tell_again, command))
 
     def _report_again(self, name: str, newcomer: Newcomer, sent: "asyncio.Future[Reply]") -> None:
         if not sent.cancelled() and sent.exception() is not None:
             self._reader.newcomers.setdefault(name, newcomer)
+
+    def _tell_again(self, command: Command, sent: "asyncio.Future[Reply]") -> None:
+        if not sent.cancelled() and sent.exception() is not None:
+            self._untold.append(command)
 
     async def tell_of_expired(self) -> tuple[int, int]:
         """Write the events of sessions that ended by themselves; see `expiry.tell_of_expired`."""
@@ -349,7 +364,7 @@ class ClusterSessionStore(RedisSessionStore):
                 for number, name in enumerate(page)
             ]
             told = [each for each in found if each.record is not None and each.is_live]
-            await self._tell([each.expectation(self.wall()) for each in told])
+            await self._tell([each.intention(self.wall()) for each in told])
             longest = LONGEST_SESSION * 1000
             tombs: list[Command] = [
                 ("EVAL", ENTOMB, 1, ended_key(each.name), reason, each.left, longest)
@@ -368,7 +383,8 @@ class ClusterSessionStore(RedisSessionStore):
         try:
             await self._call_all(commands)
         except AuthUnavailable as error:
-            _log.warning("an event is told late, or not at all: %s", error)
+            self._untold.extend(commands)
+            _log.warning("an event is told when its shard is back: %s", error)
 
     def _keys_of(self, name: str) -> tuple[str, ...]:
         return (session_key(name),)  # while their slot is moved, two keys may be at two servers
@@ -431,10 +447,10 @@ class _Ending:
         self.left = min(max(self.left, ttl, expires or 0), LONGEST_SESSION * 1000)
         self.is_live = not ended and (expires is None or expires > 0)
 
-    def expectation(self, now: float) -> Command:
+    def intention(self, now: float) -> Command:
         """Return what has its end told by the watch, should we not come to it."""
         assert self.record is not None
-        return blind_expectation(self.name, self.record, now)
+        return intention(self.name, self.record, now + _ENDER_TAKES)
 
 
 def _is_unanswered(reply: Reply) -> bool:

@@ -11,6 +11,10 @@ gateway dies before.
 A logout takes the session off in the script that ends it. One that comes after the record had
 expired ends nothing, leaves a tombstone, and the event is written from here with its reason. What
 was lost in a failover (the set has the session, the tombstone was told again) is told the same way.
+
+On a cluster a logout cannot end and tell in one step. So it first has the session looked at in a
+few seconds (`intention`): should it end the session and die before it tells, the look tells with
+its reason; should it die before that, the look finds the record, and the session goes on as before.
 """
 
 import asyncio
@@ -56,6 +60,15 @@ def blind_expectation(name: str, record: SessionRecord, ends_at: float) -> Comma
     """Do as `expectation`, not looking whether it lives: in a cluster its record is elsewhere."""
     facts = _facts(name, record, ends_at)
     return ("EVAL", EXPECT, 2, EXPIRING_KEY, EXPIRING_FACTS_KEY, *facts, "NX")
+
+
+def intention(name: str, record: SessionRecord, look_at: float) -> Command:
+    """Return the command that has a session looked at by *look_at* (epoch seconds).
+
+    For who is about to end it in several steps, and may not live to tell.
+    """
+    facts = _facts(name, record, look_at)
+    return ("EVAL", EXPECT, 2, EXPIRING_KEY, EXPIRING_FACTS_KEY, *facts, "LT")
 
 
 def telling(name: str, now: float, reason: bytes | str) -> Command:

@@ -83,7 +83,8 @@ return {alive, left, subject}
 
 EXPECT = """
 -- KEYS: expiring, facts [, record, tombstone]. ARGV: digest, ms at which it ends unless it is used,
--- facts, NX: it may be new, or XX: it goes on living. What has ended is not expected to end.
+-- facts, NX: it may be new, or XX: it goes on living, or LT: it is being ended. What has ended is
+-- not expected to end.
 if KEYS[3] and (redis.call('EXISTS', KEYS[3]) == 0 or redis.call('EXISTS', KEYS[4]) == 1) then
   return 0
 end

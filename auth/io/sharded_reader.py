@@ -561,5 +561,14 @@ class ShardedReader(Reader):
             "remembered_endings": len(self.endings),
             "shards": len(shards),
             "shards_reached": len(reached),
+            "by_shard": {
+                f"{each.primary.host}:{each.primary.port}": {
+                    "connected": each.is_reached,
+                    "lease_age": self.clock() - each.lease.fresh_as_of
+                    if each.lease.fresh_as_of
+                    else None,
+                }
+                for each in shards
+            },
             **self.counters,
         }

@@ -95,6 +95,12 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "store_connected": Family("gauge", "Workers whose store connection holds a lease."),
     "lease_age_seconds": Family("gauge_max", "Age of the oldest worker's lease on the store."),
+    "store_shard_connected": Family(
+        "gauge", "Workers that are connected to this primary of a cluster.", ("shard",)
+    ),
+    "store_shard_lease_age_seconds": Family(
+        "gauge_max", "Age of the oldest worker's lease of this primary of a cluster.", ("shard",)
+    ),
     "access_log_dropped": Family("counter", "Access log lines lost to a slow or broken sink."),
     "workers": Family("gauge", "Workers that serve."),
     "worker_restarts": Family("counter", "Workers that died and were replaced."),
@@ -179,6 +185,13 @@ _STORE_NUMBERS = {
 }
 """What `RedisSessionStore.status` calls it, and the family."""
 
+_SHARD_NUMBERS = {
+    "connected": "store_shard_connected",
+    "lease_age": "store_shard_lease_age_seconds",
+}
+_MOST_SHARDS = 100
+"""Labels that a cluster may make; those of servers that are gone leave with them."""
+
 
 def add_store_numbers(
     measurement: Measurement, status: Mapping[str, object], lag: list[float]
@@ -191,6 +204,13 @@ def add_store_numbers(
         number = status.get(name)
         if isinstance(number, int | float):
             measurement.numbers[family] = float(number)
+    shards = status.get("by_shard")
+    if isinstance(shards, dict):
+        for shard in sorted(shards)[:_MOST_SHARDS]:
+            for name, family in _SHARD_NUMBERS.items():
+                number = shards[shard].get(name)
+                if isinstance(number, int | float):
+                    measurement.numbers[key(family, shard)] = float(number)
     measurement.histograms["invalidation_lag_seconds"] = lag
 
 

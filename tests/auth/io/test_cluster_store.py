@@ -13,12 +13,13 @@ import pytest
 
 from auth.decision import Reason
 from auth.io.cluster_store import ClusterSessionStore
-from auth.io.connection import Command
+from auth.io.connection import Command, StoreLost
 from auth.io.session_store import open_session_store
 from auth.io.signing_keys import SigningKeys
 from auth.ports import AuthUnavailable
 from auth.revocation import (
     EVENTS_KEY,
+    EXPIRING_KEY,
     TokenRef,
     bucket_key,
     bucket_of,
@@ -30,7 +31,7 @@ from auth.revocation import (
     token_ref,
 )
 from auth.session import SessionRecord, digest, session_key
-from auth.slots import all_sessions_beside, slot_of_tag
+from auth.slots import all_sessions_beside, key_of, slot_of_tag
 from tests.auth.io.conftest import SETTINGS
 from tests.auth.session_store_contract import SessionStoreContract, record
 from tests.cluster import Cluster, Server, in_thread, shard_of
@@ -88,6 +89,12 @@ async def until_true(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not is_so():
             await asyncio.sleep(0.005)
+
+
+def events(cluster: Cluster) -> list[tuple[str, str]]:
+    """Return the events in the stream, with their reasons."""
+    stream: Any = cluster.at(EVENTS_KEY).xrange(EVENTS_KEY)
+    return [(fields[b"event"].decode(), fields[b"reason"].decode()) for _, fields in stream]
 
 
 @pytest.fixture
@@ -432,6 +439,10 @@ async def test_a_shard_that_hangs_takes_its_own_sessions_with_it_and_no_others(
         with pytest.raises(AuthUnavailable):
             await store.end(gone, reason="logout")
         assert store.silence(others[1]) < store.silence(gone) <= store.silence() + 0.01
+        shards: Any = store.status()["by_shard"]
+        connected = {address for address, shard in shards.items() if shard["connected"]}
+        assert set(shards) - connected == {f"127.0.0.1:{down.port}"}
+        assert shards[f"127.0.0.1:{down.port}"]["lease_age"] > SETTINGS.lease
     finally:
         down.signal(signal.SIGCONT)
     async with asyncio.timeout(10):
@@ -590,11 +601,69 @@ async def test_an_ended_session_is_told_though_its_ender_died_before_that(
     store._tell = die  # type: ignore[method-assign]
     assert (await store.end(name, reason="logout")).ended == 1
     assert len(telling) == 2
-    store.wall = lambda: time.time() + 2000
+    assert await store.tell_of_expired() == (0, 0), "its ender is not given up yet"
+    store.wall = lambda: time.time() + 6  # long before the session would have ended unused
     assert await store.tell_of_expired() == (1, 1)
-    stream: Any = flushed.at(EVENTS_KEY).xrange(EVENTS_KEY)
-    assert stream[-1][1][b"event"] == b"session.ended"
-    assert stream[-1][1][b"reason"] == b"logout"
+    assert events(flushed)[-1] == ("session.ended", "logout")
+
+
+async def test_a_session_that_was_to_be_ended_by_one_who_died_goes_on(
+    open_store: OpenOnCluster, flushed: Cluster
+) -> None:
+    store = await open_store(worker=False)
+    name = digest(await store.create(record()))
+    call = store._call_all
+
+    async def die(commands: Sequence[Command]) -> list[Any]:
+        if any(command[0] == "EVAL" and ended_key(name) in command for command in commands):
+            raise AuthUnavailable("died before the tombstone")
+        return await call(commands)
+
+    store._call_all = die  # type: ignore[method-assign]
+    with pytest.raises(AuthUnavailable):
+        await store.end(name, reason="logout")
+    store._call_all = call  # type: ignore[method-assign]
+    store.wall = lambda: time.time() + 6
+    assert await store.tell_of_expired() == (1, 0)
+    assert await store.tell_of_expired() == (0, 0)
+    store.wall = time.time
+    assert isinstance(await store.find(name), SessionRecord)
+    assert (await store.end(name, reason="again")).ended == 1
+    assert events(flushed)[-1] == ("session.ended", "again")
+
+
+async def test_what_the_events_shard_did_not_take_is_written_when_it_is_back(
+    open_store: OpenOnCluster, flushed: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(worker=False)
+    call, send = store._call_all, store._send
+    back = asyncio.Event()
+
+    def of_events(command: Command) -> bool:
+        return not back.is_set() and key_of(command) in (EVENTS_KEY, EXPIRING_KEY)
+
+    async def refuse_all(commands: Sequence[Command]) -> list[Any]:
+        if any(of_events(command) for command in commands):
+            raise AuthUnavailable("the shard is down")
+        return await call(commands)
+
+    def refuse(command: Command) -> "asyncio.Future[Any]":
+        if not of_events(command):
+            return send(command)
+        lost = asyncio.get_running_loop().create_future()
+        lost.set_exception(StoreLost("the shard is down"))
+        return lost
+
+    monkeypatch.setattr(store, "_call_all", refuse_all)
+    monkeypatch.setattr(store, "_send", refuse)
+    name = digest(await store.create(record()))
+    assert (await store.end(name, reason="logout")).ended == 1
+    await asyncio.sleep(0.3)  # some beats, in which it is tried and refused
+    assert events(flushed) == []
+    back.set()
+    await until_true(lambda: len(events(flushed)) == 2)
+    assert events(flushed) == [("session.started", ""), ("session.ended", "logout")]
+    assert await store.tell_of_expired() == (0, 0)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

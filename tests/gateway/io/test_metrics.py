@@ -7,10 +7,12 @@ from prometheus_client.registry import CollectorRegistry
 from gateway.events import ExchangeFinished
 from gateway.io.metrics import (
     FAMILIES,
+    LAG_BOUNDS,
     Counters,
     Measurement,
     MeasurementCollector,
     Totals,
+    add_store_numbers,
     add_up,
     key,
 )
@@ -119,3 +121,23 @@ def test_every_metric_has_the_prefix_and_those_without_labels_are_never_missing(
         if not family.labels and family.kind != "histogram":
             suffix = "_total" if family.kind == "counter" else ""
             assert (f"doorward_{name}{suffix}", ()) in samples
+
+
+def test_each_shard_has_its_own_numbers_and_a_cluster_makes_no_more_than_a_hundred_labels() -> None:
+    measurement = Measurement({}, {})
+    shards: dict[str, dict[str, object]] = {
+        f"10.0.0.1:{port}": {"connected": True, "lease_age": 0.1} for port in range(7000, 7200)
+    }
+    shards["10.0.0.1:7001"] = {"connected": False, "lease_age": None}
+    add_store_numbers(measurement, {"by_shard": shards}, [0.0] * (len(LAG_BOUNDS) + 2))
+    samples = exposed(measurement)
+    connected = {
+        labels[0][1]: value
+        for (name, labels), value in samples.items()
+        if name == "doorward_store_shard_connected"
+    }
+    assert len(connected) == 100
+    assert (connected["10.0.0.1:7000"], connected["10.0.0.1:7001"]) == (1, 0)
+    age = "doorward_store_shard_lease_age_seconds"
+    assert samples[age, (("shard", "10.0.0.1:7000"),)] == 0.1
+    assert (age, (("shard", "10.0.0.1:7001"),)) not in samples
