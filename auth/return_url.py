@@ -34,6 +34,7 @@ _OWN_PAGES = frozenset(
         "/.doorward/account",
         "/.doorward/account/password",
         "/.doorward/account/authenticator",
+        "/.doorward/account/passkeys",
     )
 )
 """Pages of ours that only show something."""

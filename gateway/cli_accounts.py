@@ -5,6 +5,7 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from auth.io.session_store import open_session_store
 from auth.login.accounts import Account, AccountError, Accounts, access_of
 from auth.login.assembly import open_accounts
 from auth.login.elsewhere import KnownPeople
-from auth.login.factors import Factors
+from auth.login.factors import Factors, OwnFactors
 from auth.login.mailing import password_letter
 from auth.login.one_time import Purpose
 from auth.login.passwords import MAX_BYTES, UnsuitablePassword
@@ -239,10 +240,7 @@ def list_accounts(*, as_json: bool, route_file: Path) -> None:
         )
         for each in everybody
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    _show_table(rows)
 
 
 @accounts.command("disable")
@@ -305,7 +303,8 @@ def reset_factors(login: str | None, *, subject: str, route_file: Path) -> None:
     with _opened(route_file) as book:
         subject = subject or _subject_of(login or "", book, route_file)
         removed = Factors(book.database, "").reset(subject)
-    click.echo(f"{login or subject} signs in with the password alone")
+        way_in = _way_in(book, subject)
+    click.echo(f"{login or subject} {way_in}")
     told: _Telling = [
         partial(AccountEvents.factor_removed, subject=subject, factor=each) for each in removed
     ]
@@ -331,6 +330,90 @@ def require_factor(
         Factors(book.database, "").require(kind, name, required=not off)
     said = "is required no more" if off else "is required from the next sign-in on"
     click.echo(f"a second factor {said}: {login or f'{kind} {name}'}")
+
+
+@accounts.command("passkeys")
+@click.argument("login", required=False)
+@_subject_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with all of them.")
+@_config_option
+def list_passkeys(login: str | None, *, subject: str, as_json: bool, route_file: Path) -> None:
+    """Show the passkeys of LOGIN."""
+    if bool(login) == bool(subject):
+        raise click.UsageError("name an account or a --subject")
+    with _opened(route_file) as book:
+        subject = subject or _subject_of(login or "", book, route_file)
+        passkeys = Factors(book.database, "").passkeys.of(subject)
+    if as_json:
+        told = [
+            {
+                "id": each.id,
+                "name": each.name,
+                "created_at": each.created_at,
+                "used_at": each.used_at or None,
+                "synced": each.backup_eligible,
+                "transports": each.transports,
+                "aaguid": each.aaguid,
+            }
+            for each in passkeys
+        ]
+        click.echo(msgspec.json.encode({"passkeys": told}))
+        return
+    rows = [("NAME", "ADDED", "USED", "KEY", "ID")]
+    rows += [
+        (
+            each.name,
+            _day(each.created_at),
+            _day(each.used_at) if each.used_at else "never",
+            "synchronised" if each.backup_eligible else "of one device",
+            each.id,
+        )
+        for each in passkeys
+    ]
+    _show_table(rows)
+
+
+@accounts.command("remove-passkey")
+@click.argument("names", nargs=-1, required=True, metavar="[LOGIN] ID")
+@_subject_option
+@_config_option
+def remove_passkey(names: tuple[str, ...], *, subject: str, route_file: Path) -> None:
+    """Forget the passkey ID (see `passkeys`) of LOGIN, who lost it, and end the sessions."""
+    if len(names) + bool(subject) != 2:
+        raise click.UsageError("name an account or a --subject, and the ID of a passkey")
+    login, id_ = names[0] if not subject else "", names[-1]
+    with _opened(route_file) as book:
+        subject = subject or _subject_of(login, book, route_file)
+        passkeys = Factors(book.database, "").passkeys
+        if not passkeys.discard(subject, id_):
+            raise AccountError(f"there is no passkey {id_!r} of {login or subject}")
+        way_in = "" if passkeys.of(subject) else f"; {login or subject} {_way_in(book, subject)}"
+    click.echo(f"removed the passkey{way_in}")
+    told: _Telling = [partial(AccountEvents.factor_removed, subject=subject, factor="passkey")]
+    _end_sessions(subject, route_file, reason="factors_reset", telling=told)
+
+
+def _way_in(book: Accounts, subject: str) -> str:
+    """Return how *subject*, who has lost factors, signs in from now on."""
+    account = book.find_subject(subject)
+    own = Factors(book.database, "").of(account) if account else OwnFactors()
+    if own.passwordless:
+        login = account.login if account else subject
+        return f"has no password: send a link with `doorward accounts reset {login}`"
+    if own.are_there:
+        return "signs in with the password and the other second factor"
+    return "signs in with the password alone"
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def _show_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
 
 
 def _subject_of(login: str, book: Accounts, route_file: Path) -> str:

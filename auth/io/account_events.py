@@ -37,6 +37,10 @@ class AccountEvents:
         """Tell that *subject* has *factor* no more."""
         await self._write("account.factor_removed", subject, factor=factor)
 
+    async def passkey_refused(self, subject: str) -> None:
+        """Tell that a passkey of *subject* may have been copied: its counter did not go on."""
+        await self._write("account.passkey_refused", subject, reason="counter")
+
     async def password_changed(self, subject: str) -> None:
         """Tell that the account of *subject* has another password."""
         await self._write("account.password_changed", subject)

@@ -28,6 +28,8 @@ class UnfinishedSignIn(msgspec.Struct, frozen=True):
     return_to: str
     session_digest: str = ""
     """The session that asks for more; empty for a sign-in."""
+    only_passkeys: bool = False
+    """Whether no other second factor will do: phishing is to be ruled out."""
 
 
 class UnfinishedSignIns:

@@ -8,9 +8,10 @@ import msgspec
 
 from auth.cookies import form_cookie_name
 from auth.decision import StepUp
-from auth.login.look import Look, wordings_of
+from auth.login.look import Look, passkey_script, wordings_of
 from auth.login.messages import LoginAnswer
 from auth.login.pages import Pages
+from auth.login.passkey import RelyingParty
 from auth.login.visit import Visit
 from auth.wording import ENGLISH, Values, Wording, phrase
 from config.model import Configuration
@@ -27,12 +28,16 @@ ACCOUNT_PATH = "/.doorward/account"
 PASSWORD_PATH = f"{ACCOUNT_PATH}/password"
 AUTHENTICATOR_PATH = f"{ACCOUNT_PATH}/authenticator"
 RECOVERY_CODES_PATH = f"{ACCOUNT_PATH}/recovery-codes"
+PASSKEYS_PATH = f"{ACCOUNT_PATH}/passkeys"
+PASSKEY_SCRIPT_PATH = "/.doorward/passkeys.js"
 ACCOUNT_PATHS = (
     SECOND_FACTOR_PATH,
     ACCOUNT_PATH,
     PASSWORD_PATH,
     AUTHENTICATOR_PATH,
     RECOVERY_CODES_PATH,
+    PASSKEYS_PATH,
+    PASSKEY_SCRIPT_PATH,
 )
 """What there is of accounts of our own, beside signing in."""
 
@@ -96,6 +101,12 @@ class Answers:
         self.wordings = wordings_of(configuration)
         self._session = configuration.session
         self._login = configuration.login
+        url = (
+            self._login.url if urlsplit(self._login.url).netloc else configuration.server.public_url
+        )
+        name = configuration.pages.name
+        self.party = RelyingParty.at(url, name=name) if self.takes_passwords else None
+        """Whom passkeys are made for; None where browsers offer none."""
 
     @property
     def serves_sign_in(self) -> bool:
@@ -112,6 +123,10 @@ class Answers:
     def has_accounts(self) -> bool:
         """Whether the passwords that are taken are those of our own accounts."""
         return self.takes_passwords and not self._delegates
+
+    def offers_passkeys(self, visit: Visit) -> bool:
+        """Tell whether the browser of *visit* is where our passkeys can be used."""
+        return self.party is not None and visit.origin == self.party.origin
 
     @property
     def _delegates(self) -> bool:
@@ -137,14 +152,17 @@ class Answers:
         fields: Fields = (),
         error: str = "",
         problem: Problem | None = None,
+        with_passkeys: bool = False,
     ) -> LoginAnswer:
         """Return the page *name*, with the cookie that its forms need.
 
-        *problem* is shown on it, and gives the answer its status and its code.
+        *problem* is shown on it, and gives the answer its status and its code. *with_passkeys* lets
+        it run our script, where that is of use.
         """
         title, advice = problem.in_words(visit.wording) if problem else ("", "")
         if problem:
             status, error = problem.status, problem.code
+        scripted = with_passkeys and self.offers_passkeys(visit)
         everywhere: dict[str, object] = {
             "problem": title,
             "advice": advice,
@@ -154,12 +172,25 @@ class Answers:
             "logout_path": LOGOUT_PATH,
             "sessions_path": SESSIONS_PATH,
             "account_path": ACCOUNT_PATH,
+            "passkey_script": PASSKEY_SCRIPT_PATH if scripted else "",
         }
         if visit.nonce_is_new:
             fields = (*fields, ("Set-Cookie", self._form_cookie(visit.nonce)))
         body = self._pages.render(name, everywhere | dict(values), visit.wording)
         spoken = ("Content-Language", visit.wording.language)
-        return _answer(status, (*self._pages.fields, spoken, *fields), body, error)
+        own = self._pages.fields
+        if scripted and self.party:
+            # The paths are part of it: what else there is at our origin is not ours alone.
+            own = self._pages.fields_with(
+                script=f"{self.party.origin}{PASSKEY_SCRIPT_PATH}",
+                connect=f"{self.party.origin}/.doorward/",
+            )
+        return _answer(status, (*own, spoken, *fields), body, error)
+
+    def script(self) -> LoginAnswer:
+        """Return the script of the pages that know passkeys."""
+        kind = ("Content-Type", "text/javascript; charset=utf-8")
+        return _answer(200, (kind,), passkey_script().encode())
 
     def json(
         self, values: object, *, status: int = 200, fields: Fields = (), error: str = ""

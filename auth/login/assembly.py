@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from auth.io.account_events import AccountEvents
+from auth.io.challenges import Challenges
 from auth.io.database import DatabaseUnavailable, open_database
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
@@ -64,7 +65,9 @@ async def open_login_service(
         at_providers=AtProviders(Providers(), ProviderRecords(commands), RefreshesUnderWay()),
         by_mail=ByMail(MailQueue(commands), publisher(commands)),
         known_devices=KnownDevices(commands),
-        second_factors=AtHand(Factors(accounts.database, key), UnfinishedSignIns(commands)),
+        second_factors=AtHand(
+            Factors(accounts.database, key), UnfinishedSignIns(commands), Challenges(commands)
+        ),
         events=AccountEvents(commands),
         pages=pages,
     )

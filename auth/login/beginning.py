@@ -21,11 +21,17 @@ _log = logging.getLogger(__name__)
 
 MFA = "mfa"
 """`acr` of a sign-in with two factors; also what RFC 8176 calls it in `amr`."""
+PHR = "phr"
+"""`acr` of one that no phishing gets hold of (OpenID Connect EAP ACR Values 1.0 section 2): two
+factors, one of them a passkey. It serves where `mfa` is asked for, which its `amr` has."""
+_PASSKEY = frozenset({"hwk", "swk"})
 
 
 def acr_of(amr: tuple[str, ...]) -> str:
     """Return how strong a sign-in with the methods *amr* of ours was; empty: one factor."""
-    return MFA if MFA in amr else ""
+    if MFA not in amr:
+        return ""
+    return MFA if _PASSKEY.isdisjoint(amr) else PHR
 
 
 class Credentials(Protocol):

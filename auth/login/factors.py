@@ -20,7 +20,7 @@ from auth.io.account_events import Factor
 from auth.io.database import Connection, Database, DatabaseUnavailable
 from auth.login.account import Account
 from auth.login.passkey import Passkey
-from auth.login.passkeys import Passkeys, passkeys_of
+from auth.login.passkeys import REMOVE, Passkeys, passkeys_of
 from auth.login.recovery_codes import code_digest, new_codes
 from auth.login.totp import matching_step
 from auth.ports import AuthUnavailable
@@ -79,10 +79,9 @@ _OF_SUBJECT: dict[str, Factor] = {
 # Nothing changes; whoever takes something else away waits until we are done.
 _LOCK = "UPDATE accounts SET revision = revision WHERE subject = :subject"
 _REMOVE_TOTP = "DELETE FROM totp_secrets WHERE subject = :subject"
-_REMOVE_PASSKEY = "DELETE FROM passkeys WHERE id = :id AND subject = :subject RETURNING id"
 _BECOME_PASSWORDLESS = (
     "UPDATE accounts SET password_hash = '', revision = revision + 1, changed_at = :now"
-    " WHERE subject = :subject"
+    " WHERE subject = :subject RETURNING revision"
 )
 
 
@@ -186,10 +185,10 @@ class Factors:
             LastFactor: it is the last one that is needed.
         """
         with self._removing(account) as connection:
-            return bool(connection.execute(_REMOVE_PASSKEY, id=id_, subject=account.subject))
+            return bool(connection.execute(REMOVE, id=id_, subject=account.subject))
 
-    def remove_password(self, account: Account) -> None:
-        """Have *account* sign in with passkeys alone; what its password began counts no more.
+    def remove_password(self, account: Account) -> Account:
+        """Have *account* sign in with passkeys alone, and return it as it is then.
 
         Raises:
             LastFactor: there is no passkey, or no recovery code for whoever loses it.
@@ -197,7 +196,10 @@ class Factors:
         with self._removing(account) as connection:
             if not _own_factors(connection, account).may_lose_password:
                 raise LastFactor
-            connection.execute(_BECOME_PASSWORDLESS, subject=account.subject, now=self._clock())
+            ((revision,),) = connection.execute(
+                _BECOME_PASSWORDLESS, subject=account.subject, now=self._clock()
+            )
+        return msgspec.structs.replace(account, revision=revision)
 
     @contextmanager
     def _removing(self, account: Account) -> Iterator[Connection]:

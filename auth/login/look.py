@@ -90,6 +90,12 @@ def our_style() -> str:
 
 
 @cache
+def passkey_script() -> str:
+    """Return the script that pages with passkeys run."""
+    return (_DIRECTORY / "passkeys.js").read_text(encoding="utf-8")
+
+
+@cache
 def our_templates() -> Mapping[str, str]:
     """Return Doorward's templates, by file name."""
     paths = sorted(_DIRECTORY.glob("*.html"))

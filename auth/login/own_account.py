@@ -16,6 +16,7 @@ from auth.login.accounts import Accounts, SignInQueueFull
 from auth.login.answers import (
     ACCOUNT_PATH,
     AUTHENTICATOR_PATH,
+    PASSKEYS_PATH,
     PASSWORD_PATH,
     RECOVERY_CODES_PATH,
     Answers,
@@ -83,7 +84,7 @@ _TOO_MANY = Problem(
 _BUSY = Problem(
     503, "overloaded", "Too many people are signing in right now.", "Please try again in a moment."
 )
-_MUST = Problem(
+MUST = Problem(
     403,
     "second_factor_required",
     "Your account must have a second factor.",
@@ -129,7 +130,7 @@ class OwnAccount:
         Raises:
             AuthUnavailable: the accounts cannot be asked.
         """
-        found = await self._find(visit, ACCOUNT_PATH)
+        found = await self.find(visit, ACCOUNT_PATH)
         return found if isinstance(found, LoginAnswer) else await self._overview(visit, *found)
 
     async def _overview(  # noqa: PLR0913 - the parts of an answer
@@ -149,6 +150,8 @@ class OwnAccount:
                 "login": account.login,
                 "name": account.name,
                 "authenticator_since": own.totp_since or None,
+                "passkeys": len(own.passkeys),
+                "passwordless": own.passwordless,
                 "recovery_codes": own.recovery_codes,
                 "second_factor_required": own.required,
             }
@@ -161,6 +164,7 @@ class OwnAccount:
             "password_path": PASSWORD_PATH if self._answers.has_accounts else "",
             "authenticator_path": AUTHENTICATOR_PATH,
             "recovery_codes_path": RECOVERY_CODES_PATH,
+            "passkeys_path": PASSKEYS_PATH if self._answers.party or own.passkeys else "",
             "notice": notice,
         }
         return self._answers.page(visit, "account", values, problem=problem, fields=fields)
@@ -173,8 +177,8 @@ class OwnAccount:
         Raises:
             AuthUnavailable: the accounts cannot be asked.
         """
-        found = await self._find(visit, PASSWORD_PATH)
-        return found if isinstance(found, LoginAnswer) else self._password_page(visit, found[0])
+        found = await self._find_for_password(visit)
+        return found if isinstance(found, LoginAnswer) else self._password_page(visit, *found)
 
     async def change_password(self, visit: Visit) -> LoginAnswer:
         """Answer POST: another password, and the end of all other sessions.
@@ -182,20 +186,20 @@ class OwnAccount:
         Raises:
             AuthUnavailable: the store or the accounts cannot be asked.
         """
-        found = await self._find(visit, PASSWORD_PATH)
+        found = await self._find_for_password(visit)
         if isinstance(found, LoginAnswer):
             return found
         account, own = found
-        refused = await self._refused(visit, account)
+        refused = await self._refused(visit, account, own)
         if refused is not None:
             wait = "60" if refused.status in (429, 503) else ""
             fields: Fields = (("Retry-After", wait),) if wait else ()
-            return self._password_page(visit, account, refused, fields)
+            return self._password_page(visit, account, own, refused, fields)
         new = visit.request.form.get("new_password", "")
         try:
             changed = await self._factors.ask(self._accounts.set_password, account.login, new)
         except UnsuitablePassword:
-            return self._password_page(visit, account, _UNSUITABLE)
+            return self._password_page(visit, account, own, _UNSUITABLE)
         await self._events.password_changed(account.subject)
         identity = _identity(visit)
         await self._store.end_subject(
@@ -209,16 +213,25 @@ class OwnAccount:
         )
         return await self._overview(visit, changed, own, notice=notice, fields=begun[1])
 
-    async def _refused(self, visit: Visit, account: Account) -> Problem | None:
+    async def _find_for_password(self, visit: Visit) -> tuple[Account, OwnFactors] | LoginAnswer:
+        """Return as `find`; whoever has no password to show must have signed in just now."""
+        found = await self.find(visit, PASSWORD_PATH)
+        if isinstance(found, LoginAnswer) or not found[1].passwordless:
+            return found
+        return await self.find(visit, PASSWORD_PATH, recent=True)
+
+    async def _refused(self, visit: Visit, account: Account, own: OwnFactors) -> Problem | None:
         """Return why it is not done; None if the current password is right and all is there."""
         if not visit.may_change_sessions:
             return _FOREIGN
         form = visit.request.form
         current, new = form.get("password", ""), form.get("new_password", "")
-        if not current or not new or not form.get("new_password_again"):
+        if not (current or own.passwordless) or not new or not form.get("new_password_again"):
             return _UNCLEAR
         if new != form["new_password_again"]:
             return _DIFFERENT
+        if own.passwordless:
+            return None
         address = visit.request.client_address
         if self._throttle and await self._throttle.take(account.login, address) > 0:
             return _TOO_MANY
@@ -237,6 +250,7 @@ class OwnAccount:
         self,
         visit: Visit,
         account: Account,
+        own: OwnFactors,
         problem: Problem | None = None,
         fields: Fields = (),
     ) -> LoginAnswer:
@@ -245,6 +259,7 @@ class OwnAccount:
         values = {
             "action": PASSWORD_PATH,
             "login": account.login,
+            "own": own,
             "wrong": problem is _WRONG_PASSWORD,
             "unfit": problem in (_UNSUITABLE, _DIFFERENT),
         }
@@ -258,7 +273,7 @@ class OwnAccount:
         Raises:
             AuthUnavailable: the accounts cannot be asked.
         """
-        found = await self._find(visit, AUTHENTICATOR_PATH, recent=True)
+        found = await self.find(visit, AUTHENTICATOR_PATH, recent=True)
         if isinstance(found, LoginAnswer):
             return found
         return self._authenticator_page(visit, *found)
@@ -269,7 +284,7 @@ class OwnAccount:
         Raises:
             AuthUnavailable: the store or the accounts cannot be asked.
         """
-        found = await self._find(visit, AUTHENTICATOR_PATH, recent=True)
+        found = await self.find(visit, AUTHENTICATOR_PATH, recent=True)
         if isinstance(found, LoginAnswer):
             return found
         account, own = found
@@ -288,17 +303,23 @@ class OwnAccount:
         if self._throttle:
             await self._throttle.put_back_code(account.subject)
         await self._events.factor_added(account.subject, "totp")
-        fields = await self._strengthened(visit, account)
-        return_to = self._return_to(visit)
+        fields = await self.strengthened(visit, account, ("otp",))
+        return_to = self.return_to(visit, ACCOUNT_PATH)
         if own.recovery_codes:
             return self._answers.redirect(return_to, fields=fields)
-        codes = await self._new_codes(account)
+        codes = await self.new_codes(account)
         return show_codes(self._answers, visit, codes, return_to, fields=fields)
 
-    async def _strengthened(self, visit: Visit, account: Account) -> Fields:
-        """Give the session a new id: from now on it is one with two factors."""
+    async def strengthened(
+        self, visit: Visit, account: Account, methods: tuple[str, ...]
+    ) -> Fields:
+        """Give the session a new id: from now on it is one with *methods* too, two factors.
+
+        Raises:
+            AuthUnavailable: the store or the accounts cannot be asked.
+        """
         identity = _identity(visit)
-        amr = tuple(dict.fromkeys((*identity.amr, "otp", MFA)))
+        amr = tuple(dict.fromkeys((*identity.amr, *methods, MFA)))
         begun = await self._beginnings.begin(visit, account, amr, float(identity.auth_time))
         return begun[1] if begun else ()
 
@@ -308,7 +329,7 @@ class OwnAccount:
         try:
             await self._factors.ask(self._factors.remove_totp, account)
         except LastFactor:
-            return await self._overview(visit, account, own, problem=_MUST)
+            return await self._overview(visit, account, own, problem=MUST)
         await self._events.factor_removed(account.subject, "totp")
         own = await self._factors.ask(self._factors.of, account)
         notice = visit.wording.say(phrase("The authenticator app is removed."))
@@ -332,7 +353,7 @@ class OwnAccount:
             "secret": secret_again(self._factors, account, back, site=self._answers.site),
             "wrong": problem is _WRONG_CODE,
             "must": False,
-            "return_to": self._return_to(visit),
+            "return_to": self.return_to(visit, ACCOUNT_PATH),
         }
         return self._answers.page(visit, "authenticator", values, problem=problem, fields=fields)
 
@@ -344,7 +365,7 @@ class OwnAccount:
         Raises:
             AuthUnavailable: the accounts cannot be asked.
         """
-        found = await self._find(visit, ACCOUNT_PATH, recent=True)
+        found = await self.find(visit, ACCOUNT_PATH, recent=True)
         if isinstance(found, LoginAnswer):
             return found
         account, own = found
@@ -352,17 +373,22 @@ class OwnAccount:
             return await self._overview(visit, account, own, problem=_FOREIGN)
         if not own.are_there:
             return self._answers.redirect(AUTHENTICATOR_PATH)
-        codes = await self._new_codes(account)
+        codes = await self.new_codes(account)
         return show_codes(self._answers, visit, codes, ACCOUNT_PATH)
 
-    async def _new_codes(self, account: Account) -> tuple[str, ...]:
+    async def new_codes(self, account: Account) -> tuple[str, ...]:
+        """Return new recovery codes of *account*; those that there were are over.
+
+        Raises:
+            AuthUnavailable: the accounts cannot be asked.
+        """
         codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
         await self._events.factor_added(account.subject, "recovery_codes")
         return codes
 
     # Who asks ---------------------------------------------------------------------------------
 
-    async def _find(
+    async def find(
         self, visit: Visit, path: str, *, recent: bool = False
     ) -> tuple[Account, OwnFactors] | LoginAnswer:
         """Return the caller's account and its factors, or the answer to somebody without.
@@ -400,9 +426,10 @@ class OwnAccount:
             return self._answers.problem(_NOT_OURS)
         return self._answers.error_page(visit, _NOT_OURS)
 
-    def _return_to(self, visit: Visit) -> str:
+    def return_to(self, visit: Visit, path: str) -> str:
+        """Return where a page that somebody was sent to leads back to: *path*, unless told."""
         asked = visit.request.query.get("return_to") or visit.request.form.get("return_to")
-        return safe_return_url(asked or ACCOUNT_PATH, origins=visit.return_origins)
+        return safe_return_url(asked or path, origins=visit.return_origins)
 
 
 def _identity(visit: Visit) -> Identity:

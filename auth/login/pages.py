@@ -30,7 +30,7 @@ from config.problem import Problem
 
 NAMES = (
     "login", "logout", "signed_out", "sessions", "error", "onward",
-    "second_factor", "account", "password", "authenticator", "recovery_codes",
+    "second_factor", "account", "passkeys", "password", "authenticator", "recovery_codes",
     "forgot_password", "set_password", "register", "done",
 )  # fmt: skip
 """The pages there are."""
@@ -78,6 +78,13 @@ OnFault = Callable[[str, Exception], None]
 """Gets the name of a page of the operator's own that could not be shown, and why."""
 
 
+def _kind(policy: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Security-Policy", policy),
+    )
+
+
 class Pages:
     """The templates of one site."""
 
@@ -104,17 +111,23 @@ class Pages:
             f"default-src 'none'; {images}style-src 'sha256-{digest}'; form-action 'self'; "
             "frame-ancestors 'none'; base-uri 'none'"
         )
-        self.kind: tuple[tuple[str, str], ...] = (
-            ("Content-Type", "text/html; charset=utf-8"),
-            ("Content-Security-Policy", policy),
-        )
-        self.fields: tuple[tuple[str, str], ...] = (
-            *self.kind,
+        self._policy = policy
+        self.kind = _kind(policy)
+        self._guards: tuple[tuple[str, str], ...] = (
             ("X-Frame-Options", "DENY"),
             ("Cross-Origin-Opener-Policy", "same-origin"),
             # Not `no-referrer`: browsers would write `Origin: null` into our own forms.
             ("Referrer-Policy", "same-origin"),
         )
+        self.fields = (*self.kind, *self._guards)
+
+    def fields_with(self, *, script: str, connect: str) -> tuple[tuple[str, str], ...]:
+        """Return the fields of a page that runs *script*, a URL, which may ask what *connect* is.
+
+        A URL that ends in a slash stands for what begins with it.
+        """
+        policy = f"{self._policy}; script-src {script}; connect-src {connect}"
+        return (*_kind(policy), *self._guards)
 
     def render(self, name: str, values: Mapping[str, object], wording: Wording = ENGLISH) -> bytes:
         """Return the page *name* with *values* in it, in the language of *wording*.

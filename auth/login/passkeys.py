@@ -31,6 +31,7 @@ _USE = (
     "UPDATE passkeys SET sign_count = :count, backed_up = :backed_up, used_at = :now"
     " WHERE id = :id AND (sign_count < :count OR (sign_count = 0 AND :count = 0)) RETURNING id"
 )
+REMOVE = "DELETE FROM passkeys WHERE id = :id AND subject = :subject RETURNING id"
 _RENAME = "UPDATE passkeys SET name = :name WHERE id = :id AND subject = :subject RETURNING id"
 
 
@@ -44,6 +45,10 @@ class Passkeys:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+
+    def now(self) -> float:
+        """Return the time, epoch seconds."""
+        return self._clock()
 
     def of(self, subject: str) -> tuple[Passkey, ...]:
         """Return those of *subject*, the oldest first."""
@@ -79,6 +84,15 @@ class Passkeys:
         """Call a passkey of *subject* by another name; False if there is no such one."""
         with self._database.writing() as connection:
             return bool(connection.execute(_RENAME, id=id_, subject=subject, name=name))
+
+    def discard(self, subject: str, id_: str) -> bool:
+        """Forget a passkey of *subject*, for an administrator: whatever is left then.
+
+        Returns:
+            False if there is no such one. Its owner's own wish: `Factors.remove_passkey`.
+        """
+        with self._database.writing() as connection:
+            return bool(connection.execute(REMOVE, id=id_, subject=subject))
 
     def note_use(self, shown: "Assertion") -> bool:
         """Note that a passkey was *shown*; False if its counter did not go on.

@@ -22,6 +22,7 @@ from auth.login.answers import LOGIN_PATH, SECOND_FACTOR_PATH, Answers, Fields, 
 from auth.login.beginning import MFA, Beginnings, Credentials
 from auth.login.factors import Factors, OwnFactors
 from auth.login.messages import LoginAnswer
+from auth.login.passkey_ceremony import NOT_SHOWN, PasskeyCeremony
 from auth.login.throttle import Throttle
 from auth.login.totp import SECRET_BYTES, provisioning_uri, qr_code, typed_secret
 from auth.login.visit import Visit
@@ -29,6 +30,9 @@ from config.model import Configuration
 
 LONGEST_CODE = 64
 """Characters of what is typed as a code."""
+
+_CODE = ("otp",)
+"""`amr` of a code, be it an app's or a recovery code."""
 
 _NEEDED = Problem(
     401,
@@ -110,6 +114,7 @@ class SecondFactor:
         beginnings: Beginnings,
         throttle: Throttle | None,
         events: AccountEvents,
+        passkeys: PasskeyCeremony,
     ) -> None:
         self._settings = configuration.session
         self._cookie_name = f"{sign_in_cookie_prefix(self._settings.cookie_name)}second-factor"
@@ -120,6 +125,7 @@ class SecondFactor:
         self._beginnings = beginnings
         self._throttle = throttle
         self._events = events
+        self._passkeys = passkeys
 
     async def of(self, account: Account) -> OwnFactors:
         """Return what *account* has.
@@ -140,7 +146,9 @@ class SecondFactor:
         sign_in = UnfinishedSignIn(account, amr, now, return_to)
         return await self._keep(visit, sign_in)
 
-    async def step_up(self, visit: Visit, account: Account, return_to: str) -> LoginAnswer:
+    async def step_up(
+        self, visit: Visit, account: Account, return_to: str, *, only_passkeys: bool = False
+    ) -> LoginAnswer:
         """Send the browser to the page to make the session at hand, *account*'s, a stronger one.
 
         Raises:
@@ -153,6 +161,7 @@ class SecondFactor:
             identity.amr,
             float(identity.auth_time),
             return_to,
+            only_passkeys=only_passkeys,
             session_digest=identity.session_digest,
         )
         return await self._keep(visit, sign_in)
@@ -174,7 +183,7 @@ class SecondFactor:
         found = await self._find(visit)
         if found is None:
             return self._answers.redirect(LOGIN_PATH)
-        return await self._page(visit, found[1])
+        return await self._page(visit, *found)
 
     async def submit(self, visit: Visit) -> LoginAnswer:
         """Answer POST: a session, or the page again with what was wrong.
@@ -187,21 +196,24 @@ class SecondFactor:
             return self._over(visit)
         sign_in, account = found
         if not visit.may_sign_in:
-            return await self._refuse(visit, account, _FOREIGN)
+            return await self._refuse(visit, found, _FOREIGN)
+        own = await self.of(account)
+        if "challenge" in visit.request.form:
+            return await self._passkeys.ask_for_one_of(visit, account.subject, own.passkeys)
         wait = await self._throttle.take_code(account.subject) if self._throttle else 0.0
         if wait > 0:
-            return await self._refuse(visit, account, _TOO_MANY, wait=wait)
-        own = await self.of(account)
+            return await self._refuse(visit, found, _TOO_MANY, wait=wait)
         enrolled = not own.are_there
-        shown = await (self._set_up(visit, account) if enrolled else self._use(visit, account))
+        shown = await (self._set_up(visit, account) if enrolled else self._use(visit, *found))
         if not shown:
-            return await self._refuse(visit, account, _WRONG)
+            by_passkey = "credential" in visit.request.form
+            return await self._refuse(visit, found, NOT_SHOWN if by_passkey else _WRONG)
         if self._throttle:
             await self._throttle.put_back_code(account.subject)
         # Of several requests with one cookie, one makes a session.
         if await self._unfinished.take(self._binding(visit)) != sign_in:
             return self._over(visit)
-        amr = tuple(dict.fromkeys((*sign_in.amr, "otp", MFA)))
+        amr = tuple(dict.fromkeys((*sign_in.amr, *shown, MFA)))
         begun = await self._beginnings.begin(visit, account, amr, sign_in.auth_time)
         if begun is None:
             return self._over(visit)
@@ -226,22 +238,33 @@ class SecondFactor:
         account = await self._accounts.current(sign_in.account)
         return None if account is None else (sign_in, account)
 
-    async def _use(self, visit: Visit, account: Account) -> bool:
+    async def _use(
+        self, visit: Visit, sign_in: UnfinishedSignIn, account: Account
+    ) -> tuple[str, ...]:
+        """Return the `amr` of what was shown; empty: nothing that is good."""
         form, factors = visit.request.form, self._factors
+        if "credential" in form:
+            return await self._passkeys.shown(visit, account.subject)
+        if sign_in.only_passkeys:
+            return ()
         code = form.get("code", "")[:LONGEST_CODE]
         recovery = form.get("recovery_code", "")[:LONGEST_CODE]
         if recovery:
-            return await factors.ask(factors.use_recovery_code, account.subject, recovery)
-        return await factors.ask(factors.use_totp, account.subject, code)
+            good = await factors.ask(factors.use_recovery_code, account.subject, recovery)
+        else:
+            good = await factors.ask(factors.use_totp, account.subject, code)
+        return _CODE if good else ()
 
-    async def _set_up(self, visit: Visit, account: Account) -> bool:
+    async def _set_up(self, visit: Visit, account: Account) -> tuple[str, ...]:
         form, factors = visit.request.form, self._factors
         sealed, code = sealed_in(form.get("secret", "")), form.get("code", "")[:LONGEST_CODE]
-        return await factors.ask(factors.set_up_totp, account.subject, sealed, code)
+        good = await factors.ask(factors.set_up_totp, account.subject, sealed, code)
+        return _CODE if good else ()
 
     async def _page(
         self,
         visit: Visit,
+        sign_in: UnfinishedSignIn,
         account: Account,
         problem: Problem | None = None,
         fields: Fields = (),
@@ -254,8 +277,9 @@ class SecondFactor:
             "wrong": problem is _WRONG,
         }
         if own.are_there:
+            values["takes_codes"] = not sign_in.only_passkeys
             return self._answers.page(
-                visit, "second_factor", values, problem=problem, fields=fields
+                visit, "second_factor", values, problem=problem, fields=fields, with_passkeys=True
             )
         back = visit.request.form.get("secret", "")
         values["secret"] = secret_again(self._factors, account, back, site=self._answers.site)
@@ -266,7 +290,7 @@ class SecondFactor:
     async def _refuse(
         self,
         visit: Visit,
-        account: Account,
+        found: tuple[UnfinishedSignIn, Account],
         problem: Problem,
         *,
         wait: float = 0.0,
@@ -276,7 +300,7 @@ class SecondFactor:
             fields = (*fields, self._answers.challenge)
         if visit.prefers(unless_told="page") == "json":
             return self._answers.problem(problem, fields=fields)
-        return await self._page(visit, account, problem, fields)
+        return await self._page(visit, *found, problem, fields)
 
     def _over(self, visit: Visit) -> LoginAnswer:
         if visit.prefers(unless_told="page") == "json":

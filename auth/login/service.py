@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from auth.io.account_events import AccountEvents
+from auth.io.challenges import Challenges
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
@@ -21,6 +22,8 @@ from auth.login.answers import (
     FORGOT_PATH,
     LOGIN_PATH,
     LOGOUT_PATH,
+    PASSKEY_SCRIPT_PATH,
+    PASSKEYS_PATH,
     PASSWORD_PATH,
     RECOVERY_CODES_PATH,
     REGISTER_PATH,
@@ -40,8 +43,10 @@ from auth.login.links import Links, PublishAccount
 from auth.login.look import Look
 from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.own_account import OwnAccount
+from auth.login.own_passkeys import OwnPasskeys
 from auth.login.own_sessions import OwnSessions
 from auth.login.pages import Pages
+from auth.login.passkey_ceremony import PasskeyCeremony
 from auth.login.provenance import FormTokens
 from auth.login.provider import callback_path
 from auth.login.provider_refresh import ProviderRefresh, RefreshesUnderWay
@@ -96,6 +101,7 @@ class AtHand(NamedTuple):
 
     factors: Factors
     unfinished: UnfinishedSignIns
+    challenges: Challenges
 
 
 class LoginService:
@@ -144,15 +150,17 @@ class LoginService:
         check = password_check_of(settings.login)
         credentials = PeopleElsewhere(check, accounts) if check else accounts
         beginnings = Beginnings(settings, answers, store=store, accounts=credentials, clock=clock)
+        second_factor, passkeys = self._open_factors(settings, beginnings, credentials)
         sign_in = SignIn(
             settings,
             answers,
             accounts=credentials,
             beginnings=beginnings,
-            second_factor=self._open_factors(settings, beginnings, credentials),
+            second_factor=second_factor,
             throttle=throttle,
             clock=clock,
             at_providers=provider_sign_in,
+            passkeys=passkeys,
         )
         sign_out = SignOut(settings, answers, store=store, find_onward=find_onward)
         sessions = OwnSessions(settings, answers, store=store, clock=clock)
@@ -228,10 +236,19 @@ class LoginService:
 
     def _open_factors(
         self, settings: Configuration, beginnings: Beginnings, credentials: Credentials
-    ) -> SecondFactor | None:
+    ) -> tuple[SecondFactor | None, PasskeyCeremony | None]:
         if self._second_factors is None or not self._answers.takes_passwords:
-            return None
-        factors, unfinished = self._second_factors
+            return None, None
+        factors, unfinished, challenges = self._second_factors
+        passkeys = PasskeyCeremony(
+            settings,
+            self._answers,
+            accounts=self.accounts,
+            factors=factors,
+            challenges=challenges,
+            throttle=self._throttle,
+            events=self._events,
+        )
         second_factor = SecondFactor(
             settings,
             self._answers,
@@ -241,6 +258,7 @@ class LoginService:
             beginnings=beginnings,
             throttle=self._throttle,
             events=self._events,
+            passkeys=passkeys,
         )
         own = OwnAccount(
             self._answers,
@@ -253,15 +271,30 @@ class LoginService:
             events=self._events,
             clock=self._clock,
         )
+        own_passkeys = OwnPasskeys(
+            self._answers,
+            own_account=own,
+            ceremony=passkeys,
+            store=self._store,
+            factors=factors,
+            beginnings=beginnings,
+            events=self._events,
+            clock=self._clock,
+        )
         self._handlers |= {
             SECOND_FACTOR_PATH: _page(second_factor.show, second_factor.submit),
             ACCOUNT_PATH: {"GET": own.show, "HEAD": own.show},
             AUTHENTICATOR_PATH: _page(own.show_authenticator, own.change_authenticator),
             RECOVERY_CODES_PATH: {"POST": own.renew_recovery_codes},
+            PASSKEYS_PATH: _page(own_passkeys.show, own_passkeys.submit),
+            PASSKEY_SCRIPT_PATH: {"GET": self._script, "HEAD": self._script},
         }
         if self._answers.has_accounts:
             self._handlers[PASSWORD_PATH] = _page(own.show_password, own.change_password)
-        return second_factor
+        return second_factor, passkeys
+
+    async def _script(self, _: Visit) -> LoginAnswer:
+        return self._answers.script()
 
     def reconfigured(self, settings: Configuration, pages: Pages | None = None) -> "LoginService":
         """Return the service for other *settings*, with the same accounts, store and secret."""

@@ -14,14 +14,16 @@ from auth.login.answers import (
     AUTHENTICATOR_PATH,
     FORGOT_PATH,
     LOGIN_PATH,
+    PASSKEYS_PATH,
     REGISTER_PATH,
     Answers,
     Problem,
     patience,
 )
-from auth.login.beginning import MFA, Beginnings, Credentials
+from auth.login.beginning import MFA, PHR, Beginnings, Credentials
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
+from auth.login.passkey_ceremony import NOT_SHOWN, PasskeyCeremony
 from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.second_factor import SecondFactor
 from auth.login.throttle import Throttle
@@ -84,6 +86,7 @@ class SignIn:
         beginnings: Beginnings,
         second_factor: SecondFactor | None = None,
         at_providers: ProviderSignIn | None = None,
+        passkeys: PasskeyCeremony | None = None,
     ) -> None:
         """Take what a sign-in needs; without *throttle* attempts are not counted."""
         self._settings = configuration.session
@@ -92,6 +95,7 @@ class SignIn:
         self._beginnings = beginnings
         self._second_factor = second_factor
         self._at_providers = at_providers
+        self._passkeys = passkeys
         self._return_parameter = configuration.login.return_parameter
         self._answers = answers
         self._accounts = accounts
@@ -178,6 +182,8 @@ class SignIn:
             return self._answers.error_page(visit, _ELSEWHERE)
         if not visit.may_sign_in:
             return self._refuse(visit, _FOREIGN)
+        if "challenge" in visit.request.form or "credential" in visit.request.form:
+            return await self._by_passkey(visit)
         login = visit.request.form.get("username", "").strip()
         password = visit.request.form.get("password", "")
         if not login or not password:
@@ -197,24 +203,49 @@ class SignIn:
         if account is None:
             return self._refuse(visit, _WRONG)
         await self._forgive(login, address)
-        wait = await self._throttle.take_session(account.subject) if self._throttle else 0.0
-        if wait > 0:
-            return self._refuse(visit, patience(wait), retry_after=math.ceil(wait))
         return await self._go_on(visit, account)
+
+    async def _by_passkey(self, visit: Visit) -> LoginAnswer:
+        """Answer a sign-in with a passkey alone: with its options first, then with a session."""
+        if self._passkeys is None or not self._answers.has_accounts:
+            return self._refuse(visit, NOT_SHOWN)
+        if "challenge" in visit.request.form:
+            return await self._passkeys.ask_anybody(visit)
+        signed_in = await self._passkeys.signed_in(visit)
+        if signed_in is None:
+            return self._refuse(visit, NOT_SHOWN)
+        account, amr = signed_in
+        return await self._begin(visit, account, amr, NOT_SHOWN)
 
     async def _go_on(self, visit: Visit, account: Account) -> LoginAnswer:
         """Begin a session for *account*, or ask for the second factor that it has or must have."""
-        amr, return_to = ("pwd",), visit.return_to
+        amr = ("pwd",)
         if self._second_factor is not None:
             own = await self._second_factor.of(account)
             if own.are_there or own.required:
+                wait = await self._wait(account)
+                if wait > 0:
+                    return self._refuse(visit, patience(wait), retry_after=math.ceil(wait))
                 now = round(self._clock(), 3)
-                return await self._second_factor.ask(visit, account, amr, return_to, now)
+                return await self._second_factor.ask(visit, account, amr, visit.return_to, now)
+        return await self._begin(visit, account, amr, _WRONG)
+
+    async def _begin(
+        self, visit: Visit, account: Account, amr: tuple[str, ...], changed: Problem
+    ) -> LoginAnswer:
+        """Begin a session for *account*; *changed* is said if it was changed meanwhile."""
+        wait = await self._wait(account)
+        if wait > 0:
+            return self._refuse(visit, patience(wait), retry_after=math.ceil(wait))
         begun = await self._beginnings.begin(visit, account, amr)
         if begun is None:
-            return self._refuse(visit, _WRONG)
+            return self._refuse(visit, changed)
         record, fields = begun
-        return self._beginnings.arrive(visit, record, return_to, fields)
+        return self._beginnings.arrive(visit, record, visit.return_to, fields)
+
+    async def _wait(self, account: Account) -> float:
+        """Count a session of *account*; return 0, or the seconds until one may begin."""
+        return await self._throttle.take_session(account.subject) if self._throttle else 0.0
 
     async def _step_up(self, visit: Visit, return_to: str) -> LoginAnswer | None:
         """Return the way to a stronger session than the one at hand; None: sign in anew."""
@@ -227,13 +258,18 @@ class SignIn:
         account = await self._accounts.of_session(identity)
         if self._second_factor is None or account is None:
             return None
-        if MFA not in asked.acr_values:
-            return self._answers.error_page(visit, _CANNOT)
         own = await self._second_factor.of(account)
-        if own.are_there:
-            return await self._second_factor.step_up(visit, account, return_to)
         query = urlencode({"return_to": return_to})
-        return self._answers.redirect(f"{AUTHENTICATOR_PATH}?{query}")
+        if MFA in asked.acr_values:
+            if own.are_there:
+                return await self._second_factor.step_up(visit, account, return_to)
+            return self._answers.redirect(f"{AUTHENTICATOR_PATH}?{query}")
+        if PHR not in asked.acr_values or not self._answers.offers_passkeys(visit):
+            return self._answers.error_page(visit, _CANNOT)
+        if own.passkeys:
+            step_up = self._second_factor.step_up
+            return await step_up(visit, account, return_to, only_passkeys=True)
+        return self._answers.redirect(f"{PASSKEYS_PATH}?{query}")
 
     async def _forgive(self, login: str, address: str) -> None:
         if self._throttle:
@@ -289,7 +325,14 @@ class SignIn:
             ],
             "by_address": any(each.domains for each in self._login.providers),
         }
-        return self._answers.page(visit, "login", values, fields=fields, problem=problem)
+        return self._answers.page(
+            visit,
+            "login",
+            values,
+            fields=fields,
+            problem=problem,
+            with_passkeys=self._passkeys is not None and self._answers.has_accounts,
+        )
 
 
 class _Choice(NamedTuple):

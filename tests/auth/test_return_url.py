@@ -36,6 +36,7 @@ def test_an_open_redirect_goes_home(vector: dict[str, Any]) -> None:
         ("/.doorward/sessions", "/.doorward/sessions"),
         ("/.doorward/account", "/.doorward/account"),
         ("/.doorward/account/authenticator", "/.doorward/account/authenticator"),
+        ("/.doorward/account/passkeys", "/.doorward/account/passkeys"),
         ("/" + "a" * (MAX_LENGTH - 1), "/" + "a" * (MAX_LENGTH - 1)),
         ("/loginpage", "/loginpage"),
         ("/a/login/b", "/a/login/b"),

@@ -1,5 +1,6 @@
 """A login service on a real store and real accounts, and browsers that talk to it."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from auth.identity import ABSENT, Authenticated, Caller
+from auth.io.challenges import Challenges
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.io.session_store import RedisSessionStore, open_session_store
@@ -19,7 +21,7 @@ from auth.login.messages import LoginAnswer, LoginRequest
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtHand, AtProviders, LoginService
 from auth.login.totp import code_of, current_step
-from auth.session import digest, identity_of
+from auth.session import SessionRecord, digest, identity_of
 from config.model import (
     AccessRule,
     Address,
@@ -35,11 +37,13 @@ from config.model import (
     SessionSettings,
     Store,
 )
+from tests.auth.login.authenticator import Authenticator
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
 from tests.providers.lying import LyingProvider, lying_provider
 
 PUBLIC = "https://app.example.com"
+OWN = {"origin": PUBLIC}
 PASSWORD = "correct horse battery"
 SECRET = b"s" * 32
 FACTOR_KEY = "k" * 32
@@ -202,6 +206,34 @@ def app_of(site: Site, login: str) -> App:
     return app
 
 
+async def new_passkey(
+    browser: Browser, authenticator: Authenticator, *, name: str = "Key"
+) -> LoginAnswer:
+    """Have *authenticator* make a passkey, as the page's script does; return the last answer."""
+    path = "/.doorward/account/passkeys"
+    asked = await browser.post(path, {"challenge": "1"}, {**OWN, "accept": "application/json"})
+    assert asked.status == 200, asked.body
+    made = authenticator.create(json.loads(asked.body))
+    return await browser.post(path, {"credential": made, "name": name})
+
+
+async def use_passkey(
+    browser: Browser, path: str, authenticator: Authenticator, **form: str
+) -> LoginAnswer:
+    """Have *authenticator* show its passkey at *path*, and return the last answer."""
+    asked = await browser.post(path, {"challenge": "1"}, {**OWN, "accept": "application/json"})
+    assert asked.status == 200, asked.body
+    shown = authenticator.get(json.loads(asked.body))
+    return await browser.post(path, {"credential": shown, **form})
+
+
+async def record_of(site: Site, browser: Browser) -> SessionRecord:
+    """The session of *browser*."""
+    found = await site.store.find(digest(browser.session))
+    assert isinstance(found, SessionRecord)
+    return found
+
+
 def cookies_of(answer: LoginAnswer) -> list[str]:
     return [value for name, value in answer.fields if name == "Set-Cookie"]
 
@@ -237,7 +269,7 @@ async def site(tmp_path: Path, store: RedisSessionStore) -> AsyncIterator[Site]:
     accounts.add("bob", PASSWORD, name="Bob")
     clock = Clock()
     factors = Factors(accounts.database, FACTOR_KEY, clock=clock)
-    at_hand = AtHand(factors, UnfinishedSignIns(store.commands))
+    at_hand = AtHand(factors, UnfinishedSignIns(store.commands), Challenges(store.commands))
     service = LoginService(configured(), store, accounts, SECRET, second_factors=at_hand)
     yield Site(service, store, accounts, factors, clock)
     accounts.close()

@@ -11,13 +11,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from auth.io.account_events import AccountEvents
-from auth.io.unfinished import UnfinishedSignIns
 from auth.io.user_service import account_of
 from auth.login.account import Account, AccountError
 from auth.login.accounts import Accounts
 from auth.login.elsewhere import KnownPeople
 from auth.login.second_factor import sealed_in
-from auth.login.service import AtHand, LoginService
+from auth.login.service import LoginService
 from auth.session import SessionRecord, digest
 from config.model import Login, UserService
 from tests.auth.login.conftest import SECRET, App, Browser, Site, configured, field
@@ -60,7 +59,7 @@ async def elsewhere(site: Site, directory: Directory) -> AsyncIterator[Site]:
             site.store,
             site.accounts,
             SECRET,
-            second_factors=AtHand(site.factors, UnfinishedSignIns(site.store.commands)),
+            second_factors=site.service._second_factors,
             events=AccountEvents(site.store.commands),
         )
         yield site

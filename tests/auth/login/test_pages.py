@@ -12,6 +12,7 @@ from auth.login.answers import Link
 from auth.login.factors import OwnFactors
 from auth.login.look import Look
 from auth.login.pages import NAMES, Pages, moment, page_problems
+from auth.login.passkey import Passkey
 from auth.login.second_factor import NewSecret
 from auth.login.totp import qr_code
 from auth.wording import built_in
@@ -31,7 +32,9 @@ BASE: dict[str, object] = {
     "logout_path": "/.doorward/logout",
     "sessions_path": "/.doorward/sessions",
     "account_path": "/.doorward/account",
+    "passkey_script": "",
 }
+WITH = {"passkey_script": "/.doorward/passkeys.js"}
 FORM: dict[str, object] = {
     "action": "/.doorward/login",
     "return_to": "/notes/1",
@@ -89,6 +92,7 @@ FACTOR: dict[str, object] = {
     "own": OWN,
     "wrong": False,
     "must": False,
+    "takes_codes": True,
     "return_to": "/notes/1",
     "secret": NewSecret("sealed", "ABCD EFGH", qr_code("otpauth://totp/a"), "otpauth://totp/a"),
 }
@@ -99,13 +103,49 @@ ACCOUNT: dict[str, object] = {
     "password_path": "/.doorward/account/password",
     "authenticator_path": "/.doorward/account/authenticator",
     "recovery_codes_path": "/.doorward/account/recovery-codes",
+    "passkeys_path": "/.doorward/account/passkeys",
     "notice": "Done.",
 }
 PASSWORD: dict[str, object] = {
     "action": "/.doorward/account/password",
     "login": "ada",
+    "own": OWN,
     "wrong": False,
     "unfit": False,
+}
+KEY = Passkey(
+    "a",
+    "u1",
+    "My phone",
+    b"",
+    0,
+    (),
+    "",
+    backup_eligible=True,
+    backed_up=True,
+    created_at=NOW - 86_400,
+)
+BOTH = OwnFactors(totp_since=NOW, recovery_codes=9, passkeys=(KEY,))
+ALONE = OwnFactors(recovery_codes=9, passkeys=(KEY, KEY), passwordless=True)
+PASSKEYS: dict[str, object] = {
+    "action": "/.doorward/account/passkeys",
+    "own": BOTH,
+    "passkeys": [
+        {
+            "id": letter,
+            "name": name,
+            "synced": letter == "a",
+            "since": moment(NOW - 86_400 * 40, NOW),
+            "used": moment(NOW - 5, NOW) if letter == "a" else None,
+        }
+        for letter, name in (("a", "My phone"), ("b", "The key on my ring"))
+    ],
+    "name_limit": 60,
+    "suggested": "Firefox on Linux",
+    "return_to": "/.doorward/account/passkeys",
+    "has_accounts": True,
+    "place": "https://app.example.com/.doorward/account/passkeys",
+    "notice": "",
 }
 SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sign-in": ("login", FORM | {"signed_in_as": ""}),
@@ -150,6 +190,25 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "password": ("password", PASSWORD),
     "password-wrong": ("password", PASSWORD | {"wrong": True, "problem": "Wrong."}),
     "password-unfit": ("password", PASSWORD | {"unfit": True, "problem": "Short."}),
+    "sign-in-passkey": ("login", FORM | WITH | {"signed_in_as": ""}),
+    "second-factor-passkey": ("second_factor", FACTOR | WITH | {"own": BOTH}),
+    "second-factor-passkey-only": (
+        "second_factor",
+        FACTOR | WITH | {"own": BOTH, "takes_codes": False, "problem": "No."},
+    ),
+    "second-factor-elsewhere": ("second_factor", FACTOR | {"own": ALONE}),
+    "passkeys": ("passkeys", PASSKEYS | WITH | {"notice": "Done."}),
+    "passkeys-first": (
+        "passkeys",
+        PASSKEYS | WITH | {"own": OwnFactors(), "passkeys": [], "problem": "No."},
+    ),
+    "passkeys-alone": ("passkeys", PASSKEYS | {"own": ALONE}),
+    "passkeys-no-codes": (
+        "passkeys",
+        PASSKEYS | WITH | {"own": OwnFactors(passkeys=(KEY,)), "place": ""},
+    ),
+    "password-first": ("password", PASSWORD | {"own": ALONE}),
+    "account-alone": ("account", ACCOUNT | {"own": ALONE, "totp_since": None}),
     "account": ("account", ACCOUNT),
     "account-plain": ("account", ACCOUNT | {"own": OwnFactors(), "totp_since": None}),
     "account-refused": (
@@ -188,7 +247,7 @@ def test_every_page_is_there_in_german_and_has_the_same_elements(pages: Pages, s
     assert german.one("html").attributes["lang"] == "de"
     assert [each.tag for each in german.elements] == [each.tag for each in english.elements]
     assert german.text_of(german.one("title")) != english.text_of(english.one("title")) or (
-        name in {"error", "done"}  # whose words are values
+        name in {"error", "done", "passkeys"}  # whose words are values, or the same
     )
 
 
@@ -232,9 +291,14 @@ def test_nothing_disturbs_the_order_of_the_keyboard(page: PageReader) -> None:
     assert len([each for each in page.elements if "autofocus" in each.attributes]) <= 1
 
 
-def test_a_page_loads_nothing_and_runs_nothing(page: PageReader) -> None:
+def test_a_page_loads_nothing_and_runs_nothing_but_our_script(page: PageReader) -> None:
     for element in page.elements:
-        assert element.tag not in {"script", "img", "link", "iframe", "object", "base"}
+        assert element.tag not in {"img", "link", "iframe", "object", "base"}
+        if element.tag == "script":
+            # Ours, where passkeys are; what it may do, the policy of that page says.
+            assert element.attributes == {"src": WITH["passkey_script"], "defer": ""}
+            assert page.text_of(element) == ""
+            continue
         for name, value in element.attributes.items():
             assert not name.startswith("on")
             assert name not in {"src", "srcset", "style"}
@@ -246,6 +310,22 @@ def test_every_form_is_sent_to_us_with_its_token(page: PageReader) -> None:
         assert form.attributes["method"] == "post"
         assert form.attributes["action"].startswith("/.doorward/")
         assert page.inputs(number)["token"] == "token"
+
+
+def test_what_needs_a_script_is_hidden_without_one(page: PageReader) -> None:
+    for form in page.all("form"):
+        assert ("data-passkey" in form.attributes) == ("hidden" in form.attributes)
+
+
+def test_only_a_page_with_a_script_allows_one_and_just_that(pages: Pages) -> None:
+    script, connect = "https://app.example.com/a.js", "https://app.example.com/.doorward/"
+    plain = dict(pages.fields)
+    scripted = dict(pages.fields_with(script=script, connect=connect))
+    name = "Content-Security-Policy"
+    assert "script-src" not in plain[name]
+    assert "connect-src" not in plain[name]
+    assert scripted[name] == f"{plain[name]}; script-src {script}; connect-src {connect}"
+    assert {**scripted, name: ""} == {**plain, name: ""}
 
 
 def test_password_managers_know_the_fields(pages: Pages) -> None:

@@ -91,6 +91,14 @@ def test_its_owner_renames_it_and_nobody_else(passkeys: Passkeys) -> None:
     assert found.name == "Old phone"
 
 
+def test_an_administrator_removes_one_whatever_is_left(passkeys: Passkeys) -> None:
+    passkeys.add(PHONE)
+    assert not passkeys.discard("bob-1", "phone-id")
+    assert passkeys.discard("ada-1", "phone-id")
+    assert not passkeys.discard("ada-1", "phone-id")
+    assert passkeys.of("ada-1") == ()
+
+
 def test_its_use_is_noted(passkeys: Passkeys) -> None:
     passkeys.add(PHONE)
     assert passkeys.note_use(shown(5, backed_up=True))
