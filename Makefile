@@ -51,8 +51,10 @@ install: .venv/.installed
 run: .venv/.installed
 	@exec env PYTHONPYCACHEPREFIX=.venv/pycache $(BIN)/doorward run --config routes.yaml --demo
 
+# Two at a time, each file in one of them: most of the time a test waits. What cannot bear another
+# beside it is marked `alone` (docs/testing.md).
 test: .venv/.installed-dev .venv/oidc-provider/.installed .venv/axe/.installed
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check .

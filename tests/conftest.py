@@ -17,17 +17,35 @@ from tests import store_server
 from tests.cluster import Cluster
 from tests.ldap_server import SLAPD, Directory, running_directory
 from tests.postgres import INITDB, Postgres, running_postgres
+from tests.turns import Turns
 
 SOAKS_FOR = 7200
 """Seconds after which a soak test has hung."""
 
 
+TURNS = pytest.StashKey[Turns]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the server of `DOORWARD_TEST_SERVER` found before any other."""
+    """Have the server of `DOORWARD_TEST_SERVER` found before any other; take turns with others."""
     if store_server.CHOSEN:
         directory = Path(tempfile.mkdtemp(prefix="doorward-server-"))
         config.add_cleanup(lambda: shutil.rmtree(directory))
         os.environ["PATH"] = store_server.put_first(store_server.CHOSEN, directory)
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        turns = config.stash[TURNS] = Turns(config.cache.mkdir("turns"))
+        config.add_cleanup(turns.close)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test that is `alone` while the other processes wait; outside of its time limit."""
+    turns = item.config.stash.get(TURNS, None)
+    if turns is None:
+        return (yield)
+    with turns.taken(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def pytest_report_header() -> str:

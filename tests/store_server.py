@@ -11,7 +11,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import redis.asyncio
+
+from auth.io.address import parse_store_url
 from auth.io.embedded import find_server
+from auth.io.locating import command_client
 
 CHOSEN = os.environ.get("DOORWARD_TEST_SERVER", "")
 
@@ -58,3 +62,8 @@ def find_server_with_tls() -> str | None:
         if each is not None and b"SSL_CTX_new" in Path(each).read_bytes():
             return each
     return None
+
+
+def nowhere() -> redis.asyncio.Redis:
+    """Return a client, such as gateways have, of a store that nobody runs."""
+    return command_client(parse_store_url("unix:///nowhere/store.sock"))

@@ -27,7 +27,7 @@ from tests.conftest import Valkey
 from tests.end_to_end.backend import echo, repeat, swallow
 from tests.end_to_end.running import Gateway, StartGateway, free_port
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.alone]
 
 SECONDS = 26.0
 SOAK_SECONDS = 1800.0

@@ -16,7 +16,7 @@ from tests.faults.history import History
 from tests.faults.test_histories import told
 from tests.sentinel import WatchedStore
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.alone]
 
 _REPLAYED = os.environ.get("DOORWARD_FAULT_SEED")
 # What a short run must not miss, by name; then what the seeds choose.

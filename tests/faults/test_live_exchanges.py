@@ -15,7 +15,7 @@ from tests.end_to_end.backend import Backend, running_backend
 from tests.end_to_end.running import Gateway, StartGateway, free_port
 from tests.faults.history import clock
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.alone]
 
 LEASE = 0.5
 WITHIN = LEASE + 0.1

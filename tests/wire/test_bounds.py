@@ -374,6 +374,7 @@ async def test_an_overloaded_worker_sheds_new_requests_and_ends_sessions_all_the
         assert (await taken.receive()).status == 200  # what was taken is served
 
 
+@pytest.mark.alone
 async def test_a_loop_that_is_late_for_seconds_begins_to_shed_and_recovers() -> None:
     async with (
         upstream() as backend,

@@ -17,7 +17,7 @@ from tests.gateway.io.harness import Upstreams, upstream
 from tests.wire.outside import Outside, outside
 from tests.wire.slow_clients import BEGINNINGS
 
-pytestmark = pytest.mark.wire
+pytestmark = [pytest.mark.wire, pytest.mark.alone]
 
 ROUTES = "  - {id: all, match: {path: /*}, upstream: app, access: public}"
 SMALL = b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n"

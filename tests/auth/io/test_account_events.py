@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from auth.io.account_events import AccountEvents
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ async def test_each_change_is_an_event_with_the_subject_and_no_more(commands: Re
 async def test_an_outage_takes_no_change_back_and_is_told_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with Redis.from_url("unix:///nowhere.sock") as commands:
+    async with nowhere() as commands:
         with caplog.at_level(logging.WARNING, "doorward.login"):
             await AccountEvents(commands).password_changed("u1")
     assert "account.password_changed of u1" in caplog.text

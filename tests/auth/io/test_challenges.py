@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from auth.io.challenges import CHALLENGE_SECONDS, Challenge, Challenges
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 ASKED = Challenge(b"\x00\xffc" * 11, "second-factor", "u1")
 
@@ -67,6 +68,6 @@ async def test_what_is_no_record_is_no_challenge(commands: Redis) -> None:
 
 
 async def test_a_store_that_is_out_is_an_outage() -> None:
-    async with Redis.from_url("unix:///nowhere.sock") as commands:
+    async with nowhere() as commands:
         with pytest.raises(AuthUnavailable):
             await Challenges(commands).take("browser", purpose="sign-in")

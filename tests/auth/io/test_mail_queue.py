@@ -10,6 +10,7 @@ from auth.io import mail_queue
 from auth.io.mail_queue import KEY, MailQueue, Wanted
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 
 def wanted(number: int = 1) -> Wanted:
@@ -81,7 +82,7 @@ async def test_what_another_version_wrote_is_passed_over(queue: MailQueue, valke
 
 
 async def test_a_store_that_is_gone_is_an_outage() -> None:
-    async with Redis.from_url("unix:///nowhere/store.sock", protocol=2) as commands:
+    async with nowhere() as commands:
         queue = MailQueue(commands)
         for attempt in (
             queue.put(wanted()), queue.take(), queue.done(wanted()), queue.again(wanted(), after=1)

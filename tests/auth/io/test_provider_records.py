@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-import redis.asyncio
 
 from auth.io.provider_records import Claim, ClaimedBefore, ProviderRecords, ProviderSession
 from auth.login.provider import BegunSignIn
 from auth.ports import AuthUnavailable
 from tests.auth.io.conftest import Open
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 ISSUER = "https://idp.example.com"
 BEGUN = BegunSignIn("corp", ISSUER, "gateway", "https://a.example/cb", "/notes", "n", "v")
@@ -126,7 +126,7 @@ async def test_tokens_are_given_back_once(records: ProviderRecords) -> None:
 
 
 async def test_a_store_that_does_not_answer_is_an_outage() -> None:
-    records = ProviderRecords(redis.asyncio.Redis(unix_socket_path="/nowhere", protocol=2))
+    records = ProviderRecords(nowhere())
     with pytest.raises(AuthUnavailable):
         await records.take("state", "binding")
     with pytest.raises(AuthUnavailable):

@@ -9,6 +9,7 @@ from auth.io.unfinished import UNFINISHED_SECONDS, UnfinishedSignIn, UnfinishedS
 from auth.login.account import Account
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 ADA = Account("u1", "ada", "Ada", "", ("editor",), (), "", False, 3, 1.5, 2.5)
 HALF = UnfinishedSignIn(ADA, ("pwd",), 100.5, "/notes", "d" * 64)
@@ -53,6 +54,6 @@ async def test_what_is_no_record_is_no_sign_in(commands: Redis) -> None:
 
 
 async def test_a_store_that_is_out_is_an_outage() -> None:
-    async with Redis.from_url("unix:///nowhere.sock") as commands:
+    async with nowhere() as commands:
         with pytest.raises(AuthUnavailable):
             await UnfinishedSignIns(commands).find("binding")

@@ -22,6 +22,7 @@ from auth.ports import AuthUnavailable
 from config.model import Login, Secret
 from tests.auth.login.conftest import Site, app_of, configured, field
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 
 async def test_all_gateways_of_a_store_get_one_secret(valkey: Valkey) -> None:
@@ -48,7 +49,7 @@ async def test_another_store_has_another_secret(valkey: Valkey) -> None:
 
 
 async def test_a_store_that_is_gone_is_an_outage() -> None:
-    async with Redis.from_url("unix:///nowhere/store.sock", protocol=2) as commands:
+    async with nowhere() as commands:
         with pytest.raises(AuthUnavailable):
             await shared_secret(commands)
 

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-import redis.asyncio
 
 from auth.id_token import LOGOUT_EVENT
 from auth.io.provider_client import Providers
@@ -17,6 +16,7 @@ from config.model import Login
 from tests.auth.login.conftest import SECRET, Browser, Site, configured, field, sign_in_at
 from tests.conftest import Valkey
 from tests.providers.lying import REMOVED, STRANGER, LyingProvider
+from tests.store_server import nowhere
 
 BACK_CHANNEL = "/.doorward/backchannel-logout"
 
@@ -187,7 +187,7 @@ async def test_without_the_store_nothing_is_claimed(
     """D11: a store that fails is no proof that a token is new; and none that anything ended."""
     ada = await signed_in(corp_site, lying)
     clients = Providers()
-    lost = redis.asyncio.Redis(unix_socket_path="/nowhere", protocol=2)
+    lost = nowhere()
     working, corp_site.service = (
         corp_site.service,
         LoginService(

@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from auth.io.mail_queue import KEY, MailQueue
 from auth.login.assembly import publisher
@@ -17,6 +16,7 @@ from config.model import Login, Mail, Registration, Secret, Webhook
 from tests.auth.login.conftest import PASSWORD, SECRET, Browser, Site, configured, field
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 FORGOT = "/.doorward/forgot-password"
 SET = "/.doorward/set-password"
@@ -232,14 +232,14 @@ async def test_a_confirmed_address_gets_an_account_that_signs_in(
 async def test_without_the_store_nobody_is_registered(mail_site: Site) -> None:
     """Other services would never hear of them."""
     secret = registration_for(mail_site, "new@example.com")
-    async with Redis.from_url("unix:///nowhere/store.sock", protocol=2) as nowhere:
-        publish = publisher(nowhere)
+    async with nowhere() as lost:
+        publish = publisher(lost)
         mail_site.service = LoginService(
             configured(login=OPEN),
             mail_site.store,
             mail_site.accounts,
             SECRET,
-            by_mail=ByMail(MailQueue(nowhere), publish),
+            by_mail=ByMail(MailQueue(lost), publish),
         )
         with pytest.raises(AuthUnavailable):
             await mail_site.browser().post(CONFIRM, {"link": secret, "password": PASSWORD})

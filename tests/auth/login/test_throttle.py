@@ -19,6 +19,7 @@ from auth.login.throttle import (
 )
 from auth.ports import AuthUnavailable
 from tests.conftest import Valkey
+from tests.store_server import nowhere
 
 WIDE = Bucket(size=1000, seconds_each=1.0)
 NARROW = Bucket(size=3, seconds_each=100.0)
@@ -128,7 +129,7 @@ async def test_the_store_holds_no_name_and_forgets_by_itself(
 
 
 async def test_a_store_that_is_gone_is_an_outage() -> None:
-    async with Redis.from_url("unix:///nowhere/store.sock", protocol=2) as client:
+    async with nowhere() as client:
         throttle = StoreThrottle(client)
         with pytest.raises(AuthUnavailable):
             await throttle.take("ada", "192.0.2.1")
