@@ -35,9 +35,10 @@ _OWN_PAGES = frozenset(
         "/.doorward/account/password",
         "/.doorward/account/authenticator",
         "/.doorward/account/passkeys",
+        "/.doorward/form",
     )
 )
-"""Pages of ours that only show something."""
+"""Pages of ours that only show something, and do nothing before a button is pressed."""
 
 
 def safe_return_url(value: str, *, origins: frozenset[str]) -> str:

@@ -147,6 +147,7 @@ def _login(section: dict[str, Any], locate: Locate) -> Login:
     registration = section.get("registration", {})
     return Login(
         accounts=accounts,
+        keep_forms=quantities.flag(section.get("keep_forms", True)),
         mail=_mail(section["mail"]) if "mail" in section else None,
         links=Links(
             **_read(

@@ -209,6 +209,8 @@ class Login(msgspec.Struct, frozen=True):
     url: str = "/.doorward/login"
     return_parameter: str = "return_to"
     accounts: bool = True
+    keep_forms: bool = True
+    """Whether a form that met no session waits for its sender to sign in."""
     database: Secret | None = None
     """A PostgreSQL URL; None: the file in the data directory."""
     factor_key: Secret | None = None

@@ -412,6 +412,11 @@ _LOGIN = _mapping(
         default="return_to",
     ),
     accounts=_flag("Whether the bundled service's own accounts may sign in.", default=True),
+    keep_forms=_flag(
+        "Whether a form that met a session which is over is kept for 15 minutes, sealed, and "
+        "offered to its sender after the sign-in. It is never sent without being asked for.",
+        default=True,
+    ),
     database=_text(
         "a PostgreSQL URL",
         "database-url",

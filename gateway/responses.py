@@ -13,6 +13,7 @@ import msgspec
 
 from auth.decision import Allow, Challenge, Deny, Reason, StepUp
 from auth.login.answers import Link
+from auth.login.messages import WayBack
 from auth.origins import Origins
 from auth.return_url import MAX_LENGTH
 from auth.wording import ENGLISH, Values, Wording, phrase
@@ -136,6 +137,13 @@ _MISSING: dict[Reason, str] = {
 }
 
 _START = Link("/", phrase("Start page"))
+_KEPT = Words(
+    401,
+    "Unauthorized",
+    "Please sign in again",
+    "What you sent did not arrive, because your sign-in is over. It is kept for 15 minutes: when "
+    "you have signed in, you see it, and decide whether it is sent.",
+)
 _STEP_UP = frozenset((Reason.ACR_MISSING, Reason.AUTH_TIME_TOO_OLD))
 
 # Names that RFC 9110 has changed and the standard library of Python 3.11 has not.
@@ -151,11 +159,12 @@ def answer_outcome(  # noqa: PLR0913 - everything a redirect is made of
     request_id: str,
     client: Client | None = None,
     pages: RefusalPages = PLAIN,
+    kept: WayBack | None = None,
 ) -> Answer:
     """Return the answer to a request that may not go on.
 
     *client* is what trusted proxies say about who asked, and for which authority. *pages* are the
-    site's own.
+    site's own. *kept* says where its form waits for its sender to sign in.
 
     Raises:
         TypeError: the verdict is an `Allow`; it is for `gateway.forwarding`.
@@ -171,6 +180,8 @@ def answer_outcome(  # noqa: PLR0913 - everything a redirect is made of
             origins=origins,
             request_id=request_id,
             client=client,
+            pages=pages,
+            kept=kept,
         )
     if isinstance(verdict, Deny):
         assert outcome.matched is not None
@@ -300,20 +311,53 @@ def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
     status: Literal[302, 303] = 302,
     step_up: StepUp | None = None,
     route: Route | None = None,
+    kept: WayBack | None = None,
 ) -> Answer:
     """Return the redirect to where people sign in, with the way back to this very request.
 
     *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1), and what
-    *route* says of where and how to sign in for it as `provider` and `prompt`.
+    *route* says of where and how to sign in for it as `provider` and `prompt`. With *kept* the way
+    back is to the form that came with the request.
     """
-    host, authority = head.host, head.authority
-    if client is not None and client.host != authority:  # a trusted proxy's word
-        authority = client.host
-        host = read_authority(authority, client.scheme).host
+    location = _sign_in_location(
+        head, login=login, origins=origins, client=client, step_up=step_up, route=route, kept=kept
+    )
+    cookies = kept.fields if kept else ()
+    fields = (("Location", location), *cookies, *_fixed_fields(UNAUTHENTICATED))
+    return Answer(status, fields, b"", UNAUTHENTICATED)
+
+
+def asked_origin(head: RequestHead, *, origins: Origins, client: Client | None) -> str:
+    """Return the origin of ours that *head* asks for; empty if it is none of ours.
+
+    *client* is what trusted proxies say about who asked, and for which authority.
+    """
+    host, authority = _asked_host(head, client)
+    return origins.of_request(host, authority) if origins.is_own(host) else ""
+
+
+def _asked_host(head: RequestHead, client: Client | None) -> tuple[str, str]:
+    """Return the host that the client asked for, and the authority."""
+    if client is not None and client.host != head.authority:  # a trusted proxy's word
+        return read_authority(client.host, client.scheme).host, client.host
+    return head.host, head.authority
+
+
+def _sign_in_location(  # noqa: PLR0913 - everything a redirect is made of
+    head: RequestHead,
+    *,
+    login: Login,
+    origins: Origins,
+    client: Client | None,
+    step_up: StepUp | None,
+    route: Route | None,
+    kept: WayBack | None,
+) -> str:
+    host, authority = _asked_host(head, client)
     origin = origins.of_request(host, authority)
     # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
     base = "" if origins.is_own(host) or not login.url.startswith("/") else origin
-    back = f"{origin}{head.target.text}"
+    back = f"{origin}{kept.path if kept else head.target.text}"
     if len(back) > MAX_LENGTH:  # would not be honoured: come back to the page without its query
         back = f"{origin}{head.target.path}"
     asked = {login.return_parameter: back, **(step_up.parameters if step_up else {})}
@@ -321,9 +365,7 @@ def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
         asked["provider"] = ",".join(route.providers)
     if route is not None and route.prompt:
         asked["prompt"] = route.prompt
-    location = f"{base}{_login_url(login, asked)}"
-    fields = (("Location", location), *_fixed_fields(UNAUTHENTICATED))
-    return Answer(status, fields, b"", UNAUTHENTICATED)
+    return f"{base}{_login_url(login, asked)}"
 
 
 def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
@@ -335,6 +377,8 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
     origins: Origins,
     request_id: str,
     client: Client | None,
+    pages: RefusalPages,
+    kept: WayBack | None,
 ) -> Answer:
     # A bearer token that was too weak stays so, however its sender signs in elsewhere.
     by_token = verdict.reason in _STEP_UP and "authorization" in head.by_name
@@ -349,7 +393,19 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
             status=status,
             step_up=verdict.step_up,
             route=route,
+            kept=kept,
         )
+    if kept is not None:
+        location = _sign_in_location(
+            head,
+            login=login,
+            origins=origins,
+            client=client,
+            step_up=verdict.step_up,
+            route=route,
+            kept=kept,
+        )
+        return _answer_kept(verdict, kept, location, head, request_id, pages)
     if route.unauthenticated == "auto" and is_navigation(head) and not by_token:
         return login_redirect(
             head,
@@ -362,6 +418,25 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
     return answer_unauthenticated(
         login=login, head=head, request_id=request_id, challenge=verdict, pages=None
     )
+
+
+def _answer_kept(  # noqa: PLR0913, PLR0917 - the parts of an answer
+    verdict: Challenge,
+    kept: WayBack,
+    location: str,
+    head: RequestHead,
+    request_id: str,
+    pages: RefusalPages,
+) -> Answer:
+    """Return 401 with a page that says where the form is: it has not been sent on."""
+    code = INSUFFICIENT if verdict.reason in _STEP_UP else UNAUTHENTICATED
+    fields = (
+        ("WWW-Authenticate", f'Bearer realm="{REALM}"'),
+        ("WWW-Authenticate", f'Cookie realm="{REALM}", form-action="{location}"'),
+        *kept.fields,
+    )
+    links = (Link(location, phrase("Sign in")), _START)
+    return _answer(code, head, request_id, pages, words=_KEPT, fields=fields, links=links)
 
 
 def _login_url(login: Login, asked: dict[str, str]) -> str:

@@ -51,7 +51,7 @@ SERVICE = {
         *("passwords", "provider_refresh", "provider_sign_in", "provider_sign_out", "service"),
         *("sign_in", "throttle"),
         *("beginning", "factors", "own_account", "recovery_codes", "second_factor"),
-        *("own_passkeys", "passkey_ceremony", "passkeys", "elsewhere"),
+        *("own_passkeys", "passkey_ceremony", "passkeys", "elsewhere", "kept_form"),
     )
 }
 """What of the login service touches the world; the rest of it is held to the rules of the core."""

@@ -24,6 +24,7 @@ SET_PASSWORD_PATH = "/.doorward/set-password"  # noqa: S105 - a path
 REGISTER_PATH = "/.doorward/register"
 CONFIRM_PATH = "/.doorward/confirm-account"
 SECOND_FACTOR_PATH = "/.doorward/second-factor"
+FORM_PATH = "/.doorward/form"
 ACCOUNT_PATH = "/.doorward/account"
 PASSWORD_PATH = f"{ACCOUNT_PATH}/password"
 AUTHENTICATOR_PATH = f"{ACCOUNT_PATH}/authenticator"

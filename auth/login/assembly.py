@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from auth.io.account_events import AccountEvents
 from auth.io.challenges import Challenges
 from auth.io.database import DatabaseUnavailable, open_database
+from auth.io.kept_forms import KeptForms
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
@@ -70,6 +71,7 @@ async def open_login_service(
         ),
         events=AccountEvents(commands),
         pages=pages,
+        kept_forms=KeptForms(commands),
     )
 
 

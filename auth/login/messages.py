@@ -49,3 +49,28 @@ class LoginAnswer(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Leave out the fields, among which a session may be."""
         return f"LoginAnswer({self.status} {self.error})"
+
+
+class SentForm(msgspec.Struct, frozen=True):
+    """A form that met no session, as the gateway got it."""
+
+    target: str
+    """Canonical path and query."""
+    content: bytes
+    cookies: Mapping[str, str]
+    client_address: str
+    subject: str = ""
+    """Of the session, if there is one that was too weak or too old for the route."""
+
+    def __repr__(self) -> str:
+        """Leave out cookies and what was typed."""
+        return f"SentForm({len(self.content)} bytes)"
+
+
+class WayBack(msgspec.Struct, frozen=True):
+    """How the browser gets to its form after the sign-in."""
+
+    path: str
+    """With a query."""
+    fields: tuple[tuple[str, str], ...]
+    """For the answer to the form: the cookie that it is bound to."""

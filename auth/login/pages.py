@@ -31,7 +31,7 @@ from config.problem import Problem
 NAMES = (
     "login", "logout", "signed_out", "sessions", "error", "onward",
     "second_factor", "account", "passkeys", "password", "authenticator", "recovery_codes",
-    "forgot_password", "set_password", "register", "done",
+    "forgot_password", "set_password", "register", "done", "kept_form",
 )  # fmt: skip
 """The pages there are."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from auth.io.account_events import AccountEvents
 from auth.io.challenges import Challenges
+from auth.io.kept_forms import KeptForms
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
@@ -20,6 +21,7 @@ from auth.login.answers import (
     AUTHENTICATOR_PATH,
     CONFIRM_PATH,
     FORGOT_PATH,
+    FORM_PATH,
     LOGIN_PATH,
     LOGOUT_PATH,
     PASSKEY_SCRIPT_PATH,
@@ -38,10 +40,11 @@ from auth.login.beginning import Beginnings, Credentials
 from auth.login.elsewhere import PasswordCheck, PeopleElsewhere
 from auth.login.factors import Factors
 from auth.login.front_channel import FrontChannel
+from auth.login.kept_form import KeptFormPage
 from auth.login.known_devices import KnownDevices
 from auth.login.links import Links, PublishAccount
 from auth.login.look import Look
-from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.messages import LoginAnswer, LoginRequest, SentForm, WayBack
 from auth.login.own_account import OwnAccount
 from auth.login.own_passkeys import OwnPasskeys
 from auth.login.own_sessions import OwnSessions
@@ -125,6 +128,7 @@ class LoginService:
         second_factors: AtHand | None = None,
         events: AccountEvents | None = None,
         pages: Pages | None = None,
+        kept_forms: KeptForms | None = None,
     ) -> None:
         """Put the service together.
 
@@ -133,7 +137,8 @@ class LoginService:
         failed attempts are not limited; without *at_providers* nobody signs in at a provider;
         without *by_mail* nobody sets a password by a link; without *known_devices* no device
         is new; without *second_factors* nobody is asked for one; without *events* nobody is told
-        of changes of accounts. *pages* are those of `open_pages`, if they are compiled already.
+        of changes of accounts; without *kept_forms* no form is kept. *pages* are those of
+        `open_pages`, if they are compiled already.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
@@ -170,8 +175,18 @@ class LoginService:
             SESSIONS_PATH: _page(sessions.show, sessions.submit),
         }
 
+        self._kept_forms = kept_forms
+        self._kept_form_page: KeptFormPage | None = None
+        if kept_forms is not None:
+            self._open_forms(settings, kept_forms)
         if by_mail is not None:
             self._open_links(settings, by_mail)
+
+    def _open_forms(self, settings: Configuration, kept_forms: KeptForms) -> None:
+        page = self._kept_form_page = KeptFormPage(
+            settings.session, self._answers, forms=kept_forms, throttle=self._throttle
+        )
+        self._handlers[FORM_PATH] = {"GET": page.show, "POST": page.discard}
 
     def _open_links(self, settings: Configuration, by_mail: ByMail) -> None:
         links = Links(
@@ -311,6 +326,7 @@ class LoginService:
             second_factors=self._second_factors,
             events=self._events,
             pages=pages,
+            kept_forms=self._kept_forms,
         )
 
     async def close(self) -> None:
@@ -328,6 +344,10 @@ class LoginService:
     async def access_token(self, cookie: str) -> str:
         """Return the provider's access token of a session; see `ProviderRefresh.access_token`."""
         return await self._refresh.access_token(cookie) if self._refresh else ""
+
+    async def keep_form(self, sent: SentForm) -> WayBack | None:
+        """Keep *sent*, which met no session; None if it cannot be. See `KeptFormPage.keep`."""
+        return await self._kept_form_page.keep(sent) if self._kept_form_page else None
 
     async def handle(self, request: LoginRequest) -> LoginAnswer:
         """Answer *request*.

@@ -80,6 +80,11 @@ LETTERS = Bucket(size=5, seconds_each=600.0)
 LETTERS_ASKED = Bucket(size=30, seconds_each=60.0)
 """Letters asked for from one network, to whomever."""
 
+FORMS = Bucket(size=20, seconds_each=30.0)
+"""Forms kept for one network until somebody has signed in."""
+ALL_FORMS = Bucket(size=256, seconds_each=3.5)
+"""The same for everybody: at most twice so many are there at once, of 64 KiB at most."""
+
 
 class Throttle(Protocol):
     """Says how long to wait before the next sign-in."""
@@ -121,6 +126,10 @@ class Throttle(Protocol):
 
         *to* is what was typed, whether anybody has that name or not: the answer tells nothing.
         """
+        ...
+
+    async def take_form(self, address: str) -> float:
+        """Count a form that is to be kept; return 0, or the seconds until the next may be."""
         ...
 
 
@@ -188,6 +197,17 @@ class StoreThrottle:
         for key, bucket in (
             (f"doorward:attempts:letters-asked:{network_of(address)}", LETTERS_ASKED),
             (f"doorward:attempts:letters:{_digest_of(canonical_login(to))}", LETTERS),
+        ):
+            wait = await self._run(_TAKE, key, bucket.size, bucket.seconds_each)
+            if wait > 0:
+                return wait
+        return 0.0
+
+    async def take_form(self, address: str) -> float:
+        """See `Throttle.take_form`."""
+        for key, bucket in (
+            (f"doorward:attempts:forms:{network_of(address)}", FORMS),
+            ("doorward:attempts:forms", ALL_FORMS),
         ):
             wait = await self._run(_TAKE, key, bucket.size, bucket.seconds_each)
             if wait > 0:

@@ -21,7 +21,7 @@ from auth.io.tasks import stop
 from auth.io.token_verifier import JwtVerifier
 from auth.login.assembly import open_login_service
 from auth.login.look import Look
-from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.messages import LoginAnswer, LoginRequest, SentForm, WayBack
 from auth.login.pages import Pages
 from auth.login.service import LoginService, open_pages
 from auth.ports import AuthUnavailable
@@ -92,6 +92,12 @@ class LateLogin:
         if self._service is None:
             self._service = await self._desk.service(self._configuration, self._pages)
         return await self._service.access_token(cookie)
+
+    async def keep_form(self, sent: SentForm) -> WayBack | None:
+        """Keep a form that met no session; see `Login.keep_form`."""
+        if self._service is None:
+            self._service = await self._desk.service(self._configuration, self._pages)
+        return await self._service.keep_form(sent)
 
     def refresh(self, cookie: str) -> None:
         """Have the session of *cookie* brought up to date, beside the request.

@@ -22,6 +22,7 @@ from auth.login.answers import (
     ACCOUNT_PATHS,
     CONFIRM_PATH,
     FORGOT_PATH,
+    FORM_PATH,
     REGISTER_PATH,
     SET_PASSWORD_PATH,
 )
@@ -35,15 +36,13 @@ from gateway.forward_auth import original_request
 from gateway.head import Fields, RequestHead
 from gateway.io.answering import CONTINUE
 from gateway.io.exchange import Exchange
+from gateway.kept_forms import FORM_LIMIT, FORM_TYPE
 from gateway.outcome import Outcome, Unavailable, Verdict
 from gateway.pipeline import Waiting, decide, decide_at_once
 from gateway.responses import answer_forbidden, answer_outcome, answer_unauthenticated
 from gateway.routing import NO_ROUTE, OWN_PREFIX, MethodNotAllowed
 
-FORM_LIMIT = 64 * 1024
-"""Bytes of a form; ours have a few short fields."""
 _MOST_FORM_FIELDS = 32
-_FORM_TYPE = "application/x-www-form-urlencoded"
 
 AUTH = f"{OWN_PREFIX}/auth"
 ENDS_SESSIONS = frozenset(
@@ -79,6 +78,7 @@ class Endpoints:
             **dict.fromkeys(ACCOUNT_PATHS, self._login),
             CALLBACK_PATH: self._login,
             BACK_CHANNEL_PATH: self._login,
+            FORM_PATH: self._login,
             FRONT_CHANNEL_PATH: self._login,
         }
 
@@ -157,7 +157,7 @@ class Endpoints:
             path=head.target.path,
             query=_pairs(head.target.query),
             form=form,
-            cookies=_cookies(head.by_name.get("cookie", ())),
+            cookies=cookies_of(head.by_name.get("cookie", ())),
             fields={name: ", ".join(values) for name, values in head.by_name.items()},
             client_address=origin.address,
             caller=await _find_caller(exchange),
@@ -318,18 +318,26 @@ async def _read_form(exchange: Exchange, content: StreamReader) -> Mapping[str, 
         return {}
     if (head.content_length or 0) > FORM_LIMIT:
         raise BadRequest(413, "The form is too large.")
-    if head.field("content-type").partition(";")[0].strip().lower() != _FORM_TYPE:
+    if head.field("content-type").partition(";")[0].strip().lower() != FORM_TYPE:
         return {}
     if head.expects_continue and exchange.client.content_unread:
         exchange.client.write(CONTINUE)
+    read = await read_form(exchange, content)
+    if read is None:
+        raise BadRequest(413, "The form is too large.")
+    return _pairs(read.decode("latin-1"))
+
+
+async def read_form(exchange: Exchange, content: StreamReader) -> bytes | None:
+    """Return the whole *content* of *exchange*; None if it is too large for a form."""
     read = bytearray()
     while not content.at_eof():
         piece = await content.readany()
         read += piece
         exchange.event.bytes_in += len(piece)
         if len(read) > FORM_LIMIT:
-            raise BadRequest(413, "The form is too large.")
-    return _pairs(read.decode("latin-1"))
+            return None
+    return bytes(read)
 
 
 def _pairs(text: str) -> Mapping[str, str]:
@@ -350,7 +358,7 @@ def _refuse() -> NoReturn:
     raise BadRequest(400, "The form or the query is malformed, or has a name twice.")
 
 
-def _cookies(values: Iterable[str]) -> Mapping[str, str]:
+def cookies_of(values: Iterable[str]) -> Mapping[str, str]:
     """Return the cookies by name; one that came twice is left out, nobody can say which is ours."""
     cookies: dict[str, str] = {}
     twice: set[str] = set()

@@ -10,7 +10,7 @@ import msgspec
 
 from auth.authentication import Credentials
 from auth.identity import Caller, Identity
-from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.messages import LoginAnswer, LoginRequest, SentForm, WayBack
 from gateway.fields import FieldRules
 from gateway.identity_blocks import IdentityBlocks
 from gateway.io.pool import UpstreamPool
@@ -42,6 +42,14 @@ class Login(Protocol):
 
         Raises:
             AccessTokenGone: people must sign in again; AuthUnavailable: it cannot be had now.
+        """
+        ...
+
+    async def keep_form(self, sent: SentForm) -> WayBack | None:
+        """Keep a form that met no session, and return the way back to it; None: it is not kept.
+
+        Raises:
+            AuthUnavailable: the store cannot be asked.
         """
         ...
 

@@ -22,6 +22,7 @@ from aiohttp import StreamReader
 
 from auth.decision import Allow, Challenge, Reason
 from auth.identity import Caller
+from auth.login.messages import SentForm, WayBack
 from auth.login.throttle import network_of
 from auth.ports import AccessTokenGone, AuthUnavailable
 from gateway.answer import Answer
@@ -37,13 +38,21 @@ from gateway.forwarded import (
 from gateway.forwarding import plan
 from gateway.head import RequestHead
 from gateway.io.answering import CONTINUE
-from gateway.io.endpoints import ENDS_SESSIONS, Endpoints, refresh_if_due, session_cookie_of
+from gateway.io.endpoints import (
+    ENDS_SESSIONS,
+    Endpoints,
+    cookies_of,
+    read_form,
+    refresh_if_due,
+    session_cookie_of,
+)
 from gateway.io.exchange import REPEATABLE, Exchange
 from gateway.io.generation import Generation
 from gateway.io.ids import Ids
 from gateway.io.lingering import Lingering
 from gateway.io.pool import ConnectFailed, EndpointPool
 from gateway.io.upstream import UpstreamConnection
+from gateway.kept_forms import may_be_kept
 from gateway.outcome import Outcome
 from gateway.pipeline import Waiting, conclude_waiting, decide, decide_at_once
 from gateway.responses import answer_bad_request, answer_error, answer_outcome
@@ -261,6 +270,8 @@ class Serving:
             now, go_on = exchange.event.started_at, partial(self._go_on, exchange, step)
             state.authenticator.ask(step.credentials, now, go_on)
             return True
+        if self._may_keep_form(exchange, step):
+            return False
         return not self._conclude(exchange, step) or self._forward_at_once(exchange)
 
     def _go_on(self, exchange: Exchange, step: Waiting, caller: Caller | None) -> None:
@@ -308,10 +319,42 @@ class Serving:
             outcome = await decide(
                 state.snapshot, head, state.authenticator, exchange.event.started_at
             )
-            if not self._conclude(exchange, outcome):
+            kept = await self._keep_form(exchange, outcome, content)
+            if not self._conclude(exchange, outcome, kept):
                 return
         if await self._find_access_token(exchange):
             await self._forward(exchange, content)
+
+    def _may_keep_form(self, exchange: Exchange, outcome: Outcome) -> bool:
+        snapshot = exchange.generation.snapshot
+        return may_be_kept(
+            exchange.head,
+            outcome,
+            configuration=snapshot.configuration,
+            origins=snapshot.origins,
+            client=exchange.origin,
+        )
+
+    async def _keep_form(
+        self, exchange: Exchange, outcome: Outcome, content: StreamReader
+    ) -> WayBack | None:
+        """Keep the form that *exchange* brings, if its sender shall have it after the sign-in."""
+        if not self._may_keep_form(exchange, outcome):
+            return None
+        read = await read_form(exchange, content)
+        if read is None:
+            return None
+        sent = SentForm(
+            target=exchange.head.target.text,
+            content=read,
+            cookies=cookies_of(exchange.head.by_name.get("cookie", ())),
+            client_address=exchange.event.remote,
+            subject=outcome.identity.subject if outcome.identity else "",
+        )
+        try:
+            return await exchange.generation.state.login.keep_form(sent)
+        except AuthUnavailable:
+            return None  # the answer is what it would have been without
 
     async def _find_access_token(self, exchange: Exchange) -> bool:
         """Find the access token that the route wants, or have people sign in for a new one."""
@@ -374,8 +417,11 @@ class Serving:
         )
         return True
 
-    def _conclude(self, exchange: Exchange, outcome: Outcome) -> bool:
-        """Take note of *outcome*; answer unless it is a permit. Return whether it is one."""
+    def _conclude(self, exchange: Exchange, outcome: Outcome, kept: WayBack | None = None) -> bool:
+        """Take note of *outcome*; answer unless it is a permit. Return whether it is one.
+
+        *kept* says where the form that came with it waits.
+        """
         event = exchange.event
         matched, verdict = outcome.matched, outcome.verdict
         identity = outcome.identity
@@ -404,6 +450,7 @@ class Serving:
                 request_id=event.request_id,
                 client=exchange.origin,
                 pages=snapshot.pages,
+                kept=kept,
             )
         )
         return False

@@ -75,6 +75,41 @@ async def test_a_person_signs_in_writes_a_note_and_is_gone_after_signing_out(
     await expect(page.get_by_label("Password")).to_be_visible()
 
 
+async def test_a_form_that_met_an_ended_session_is_offered_again_and_never_sent_by_itself(
+    demo: Gateway, browser: BrowserContext
+) -> None:
+    page = await browser.new_page()
+    text = "typed for an hour: <b>&</b>\nin two lines"
+    over = [{"name": "doorward", "value": "x" * 43, "url": demo.url}]
+    await page.goto(f"{demo.url}/notes")
+    await sign_in(page, "demo", demo.demo_password)
+
+    for answer in ("Discard", "Send again"):
+        await page.goto(f"{demo.url}/notes")
+        await page.get_by_label("A new note").fill(text)
+        await browser.add_cookies(over)  # type: ignore[arg-type] # a cookie's own words
+        async with page.expect_response(f"{demo.url}/notes") as told:
+            await page.get_by_role("button", name="Add note").click()
+        assert (await told.value).status == 401
+        await expect(page.get_by_text("It is kept for 15 minutes")).to_be_visible()
+        await page.get_by_role("link", name="Sign in").click()
+        await sign_in(page, "demo", demo.demo_password)
+
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Send it again?")
+        await expect(page.get_by_text("POST /notes")).to_be_visible()
+        await expect(page.get_by_text("typed for an hour: <b>&</b> in two lines")).to_be_visible()
+        other = await browser.new_page()
+        await other.goto(f"{demo.url}/notes")
+        await expect(other.get_by_text("typed for an hour")).to_have_count(0)
+        await other.close()
+        await page.get_by_role("button", name=answer).click()
+        if answer == "Discard":
+            await expect(page).to_have_url(f"{demo.url}/")
+
+    await expect(page).to_have_url(f"{demo.url}/notes")
+    await expect(page.get_by_role("listitem").first).to_contain_text("typed for an hour: <b>&</b>")
+
+
 async def test_an_administrator_sees_the_administrators_page(
     demo: Gateway, browser: BrowserContext
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from auth.decision import Allow, Challenge, Deny, Reason, StepUp
 from auth.identity import Identity
+from auth.login.messages import WayBack
 from auth.origins import Origins
 from auth.policy import compile_rule
 from config.model import AccessRule, Endpoint, Limits, Login, Match, Route, Upstream
@@ -25,6 +26,7 @@ from gateway.responses import (
     answer_outcome,
 )
 from gateway.routing import ENCODED_SLASH, NO_ROUTE, Matched, MethodNotAllowed
+from tests.auth.login.page_reader import PageReader
 
 ORIGINS = Origins(
     public="http://127.0.0.1:8080",
@@ -60,6 +62,7 @@ def answer(
     client: Client | None = None,
     providers: tuple[str, ...] = (),
     prompt: str = "",
+    kept: WayBack | None = None,
 ) -> Answer:
     route = Route(
         "notes",
@@ -79,6 +82,7 @@ def answer(
         origins=ORIGINS,
         request_id="r-1",
         client=client,
+        kept=kept,
     )
 
 
@@ -138,6 +142,30 @@ def test_a_route_may_settle_how_it_challenges(
     assert given.status == status
     if status == 401:  # contract section 4: a problem, whatever the client accepts
         assert ("Content-Type", "application/problem+json") in given.fields
+
+
+KEPT = WayBack("/.doorward/form?id=0123456789ab", (("Set-Cookie", "k=v"),))
+
+
+def test_a_form_that_is_kept_is_told_with_401_and_the_way_to_it() -> None:
+    request = head("POST", Accept=BROWSER, Sec_Fetch_Mode="navigate")
+    given = answer(NOBODY, request, kept=KEPT)
+    assert given.status == 401
+    assert values(given, "x-doorward-error") == ["unauthenticated"]
+    assert values(given, "set-cookie") == ["k=v"]
+    assert len(values(given, "www-authenticate")) == 2
+    page = PageReader(given.body)
+    (link,) = (each for each in page.all("a") if page.text_of(each) == "Sign in")
+    asked = parse_qs(urlsplit(link.attributes["href"]).query)
+    assert asked == {"return_to": [f"http://127.0.0.1:8080{KEPT.path}"]}
+
+
+def test_where_everybody_is_redirected_the_way_leads_to_the_kept_form() -> None:
+    request = head("POST", Accept=BROWSER)
+    given = answer(NOBODY, request, unauthenticated="redirect", kept=KEPT)
+    assert (given.status, values(given, "set-cookie")) == (303, ["k=v"])
+    asked = parse_qs(urlsplit(values(given, "location")[0]).query)
+    assert asked == {"return_to": [f"http://127.0.0.1:8080{KEPT.path}"]}
 
 
 RETURNS = [

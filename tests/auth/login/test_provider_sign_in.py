@@ -426,36 +426,40 @@ async def test_what_is_kept_of_the_tokens_nobody_reads_without_the_cookie(
     assert valkey.client.exists(f"doorward:provider-tokens:{{{digest(browser.session)}}}")
 
 
+class Empty:
+    """A throttle that has had enough."""
+
+    async def take(self, login: str, address: str) -> float:
+        return 1.0
+
+    async def put_back(self, login: str, address: str) -> None: ...
+
+    async def take_code(self, subject: str) -> float:
+        return 1.0
+
+    async def put_back_code(self, subject: str) -> None: ...
+
+    async def take_session(self, subject: str) -> float:
+        return 1.0
+
+    async def take_beginning(self, address: str) -> float:
+        return 1.0
+
+    async def take_logout_token(self, address: str) -> float:
+        return 1.0
+
+    async def put_back_logout_token(self, address: str) -> None: ...
+
+    async def take_letter(self, to: str, address: str) -> float:
+        return 1.0
+
+    async def take_form(self, address: str) -> float:
+        return 1.0
+
+
 async def test_too_many_that_are_begun_from_one_network_are_refused(
     corp_site: Site, lying: LyingProvider
 ) -> None:
-    class Empty:
-        """A throttle that has had enough."""
-
-        async def take(self, login: str, address: str) -> float:
-            return 1.0
-
-        async def put_back(self, login: str, address: str) -> None: ...
-
-        async def take_code(self, subject: str) -> float:
-            return 1.0
-
-        async def put_back_code(self, subject: str) -> None: ...
-
-        async def take_session(self, subject: str) -> float:
-            return 1.0
-
-        async def take_beginning(self, address: str) -> float:
-            return 1.0
-
-        async def take_logout_token(self, address: str) -> float:
-            return 1.0
-
-        async def put_back_logout_token(self, address: str) -> None: ...
-
-        async def take_letter(self, to: str, address: str) -> float:
-            return 1.0
-
     clients = Providers()
     corp_site.service = LoginService(
         configured(login=Login(providers=(lying.configured(),))),

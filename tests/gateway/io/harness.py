@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from auth.assertion import AssertionSigner
 from auth.authentication import Authenticator
 from auth.keys import KeyRing, signing_key
-from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.messages import LoginAnswer, LoginRequest, SentForm, WayBack
 from auth.ports import AuthUnavailable, OnFound
 from auth.session import SessionRecord, digest
 from config.model import (
@@ -139,6 +139,15 @@ class EchoLogin:
         self.asked: list[LoginRequest] = []
         self.refreshed: list[str] = []
         self.token_trouble: Exception | None = None
+        self.kept: list[SentForm] = []
+        self.keeps = True
+        self.out = False
+
+    async def keep_form(self, sent: SentForm) -> WayBack | None:
+        if self.out:
+            raise AuthUnavailable("out")
+        self.kept.append(sent)
+        return WayBack("/.doorward/form?id=1", (("Set-Cookie", "k=v"),)) if self.keeps else None
 
     async def access_token(self, cookie: str) -> str:
         if self.token_trouble is not None:

@@ -244,6 +244,66 @@ async def test_a_form_is_asked_for_when_the_client_waits_to_be() -> None:
         assert (await client.receive()).status == 200
 
 
+# Forms that met no session ----------------------------------------------------------------------
+
+SENT = (
+    b"Host: 127.0.0.1:8080",
+    b"Accept: text/html",
+    b"Cookie: doorward=a-session-that-is-over; other=1",
+    b"Content-Type: application/x-www-form-urlencoded",
+)
+
+
+def sent_form(framing: bytes, content: bytes, origin: bytes = b"http://127.0.0.1:8080") -> bytes:
+    lines = (b"POST /private/notes?a=b HTTP/1.1", *SENT, b"Origin: " + origin, framing)
+    return b"\r\n".join((*lines, b"", content))
+
+
+async def test_a_form_that_met_no_session_is_kept_and_goes_nowhere() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        answer = await running.ask(sent_form(b"Content-Length: 9", b"text=milk"))
+        assert (answer.status, answer.fields["set-cookie"]) == (401, "k=v")
+        assert b"/.doorward/login?return_to=" in answer.content
+        (sent,) = running.login.kept
+        assert (sent.target, sent.content, sent.subject) == ("/private/notes?a=b", b"text=milk", "")
+        assert sent.cookies["other"] == "1"
+        assert backend.connections == 0
+        assert running.events[-1].bytes_in == len(sent.content)
+
+        evil = b"http://evil.example"
+        foreign = await running.ask(sent_form(b"Content-Length: 9", b"text=milk", evil))
+        assert (foreign.status, foreign.fields["content-type"]) == (401, "application/problem+json")
+        assert len(running.login.kept) == 1
+
+
+@pytest.mark.parametrize("trouble", ["keeps", "out"])
+async def test_a_form_that_cannot_be_kept_is_answered_as_any_other(trouble: str) -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        setattr(running.login, trouble, trouble == "out")
+        answer = await running.ask(sent_form(b"Content-Length: 9", b"text=milk"))
+        assert (answer.status, answer.fields["content-type"]) == (401, "application/problem+json")
+
+
+async def test_a_form_in_chunks_is_kept_up_to_its_bound() -> None:
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [PRIVATE])) as running,
+    ):
+        chunked = b"Transfer-Encoding: chunked"
+        small = sent_form(chunked, b"3\r\na=b\r\n0\r\n\r\n")
+        assert (await running.ask(small)).status == 401
+        assert [each.content for each in running.login.kept] == [b"a=b"]
+        large = sent_form(chunked, b"11170\r\n" + b"x" * 70_000 + b"\r\n0\r\n\r\n")
+        assert (await running.ask(large)).status == 401
+        assert len(running.login.kept) == 1
+
+
 # Forward-auth -----------------------------------------------------------------------------------
 
 
