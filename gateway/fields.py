@@ -13,8 +13,9 @@ that happens before ours are added, so that a client cannot name ours (Traefik C
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
+from functools import partial
 
 from config.model import IdentityHeaders
 
@@ -92,8 +93,8 @@ def fold(name: str) -> str:
 class _Remembered(dict[str, Handling]):
     """Handling by field name as it came; worked out once for each spelling, within bounds."""
 
-    def __init__(self, rules: "FieldRules", *, response: bool) -> None:
-        self._work_out = rules.handling_in_response if response else rules.handling_in_request
+    def __init__(self, work_out: Callable[[str], Handling]) -> None:
+        self._work_out = work_out
 
     def __missing__(self, name: str) -> Handling:
         handling = self._work_out(name)
@@ -111,7 +112,6 @@ class FieldRules:
 
     __slots__ = (
         "_managed",
-        "_response_managed",
         "bearer_is_ours",
         "cookie_names",
         "request",
@@ -127,39 +127,45 @@ class FieldRules:
     ) -> None:
         own = {fold(name) for name, _ in identity.fields} | {fold(identity.assertion.header)}
         self._managed = _MANAGED | own
-        self._response_managed = frozenset(own)
         self.cookie_names = tuple(cookie_names)
         self.bearer_is_ours = bearer_is_ours
-        self.request = _Remembered(self, response=False)
+        # Not methods of this object: what holds itself outlives its generation.
+        self.request = _Remembered(partial(_handling_in_request, self._managed))
         """Handling of a request field, by name."""
-        self.response = _Remembered(self, response=True)
+        self.response = _Remembered(partial(_handling_in_response, frozenset(own)))
         """Handling of a response field, by name."""
 
     def is_managed(self, name: str) -> bool:
         """Whether a client's field called *name* would speak in the gateway's place."""
-        folded = fold(name)
-        return folded in self._managed or folded.startswith(_MANAGED_PREFIXES)
+        return _is_managed(self._managed, name)
 
-    def handling_in_request(self, name: str) -> Handling:
-        """Return what happens to a client's field called *name*."""
-        lower = name.lower()
-        if lower in CHANGED_IN_REQUEST:
-            return Handling.SPECIAL
-        plain = _PLAIN_NAME.fullmatch(name) is not None
-        if not plain or lower in HOP_BY_HOP or lower in _REWRITTEN or self.is_managed(name):
-            return Handling.DROP
-        return Handling.PASS
 
-    def handling_in_response(self, name: str) -> Handling:
-        """Return what happens to an upstream's field called *name*."""
-        lower = name.lower()
-        if lower == "set-cookie":
-            return Handling.SPECIAL
-        folded = fold(name)
-        managed = folded in self._response_managed or folded.startswith(_RESPONSE_PREFIXES)
-        if managed or lower in HOP_BY_HOP or lower in {"content-length", "set-cookie2"}:
-            return Handling.DROP
-        return Handling.PASS
+def _is_managed(managed: frozenset[str], name: str) -> bool:
+    folded = fold(name)
+    return folded in managed or folded.startswith(_MANAGED_PREFIXES)
+
+
+def _handling_in_request(managed: frozenset[str], name: str) -> Handling:
+    """Return what happens to a client's field called *name*."""
+    lower = name.lower()
+    if lower in CHANGED_IN_REQUEST:
+        return Handling.SPECIAL
+    plain = _PLAIN_NAME.fullmatch(name) is not None
+    if not plain or lower in HOP_BY_HOP or lower in _REWRITTEN or _is_managed(managed, name):
+        return Handling.DROP
+    return Handling.PASS
+
+
+def _handling_in_response(managed: frozenset[str], name: str) -> Handling:
+    """Return what happens to an upstream's field called *name*."""
+    lower = name.lower()
+    if lower == "set-cookie":
+        return Handling.SPECIAL
+    folded = fold(name)
+    ours = folded in managed or folded.startswith(_RESPONSE_PREFIXES)
+    if ours or lower in HOP_BY_HOP or lower in {"content-length", "set-cookie2"}:
+        return Handling.DROP
+    return Handling.PASS
 
 
 def listed_names(options: frozenset[str]) -> frozenset[str]:

@@ -7,7 +7,7 @@ import msgspec
 
 from auth.login.answers import Link
 from auth.login.look import Look, wordings_of
-from auth.login.pages import Pages
+from auth.login.pages import Pages, pages_of
 from auth.wording import Wording, Wordings, built_in
 from config.model import Configuration
 from gateway.head import RequestHead
@@ -54,7 +54,7 @@ class RefusalPages:
 
 def refusal_pages(configuration: Configuration) -> RefusalPages:
     """Return the page of the site that *configuration* describes."""
-    pages = Pages(Look.of(configuration), names=("error",))
+    pages = pages_of(Look.of(configuration), names=("error",))
     return RefusalPages(pages, wordings_of(configuration))
 
 

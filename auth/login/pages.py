@@ -17,6 +17,7 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import jinja2
 import msgspec
@@ -147,6 +148,28 @@ class Pages:
                 if self._on_fault is not None:
                     self._on_fault(name, error)
         return self._ours[name].render(values, **spoken).encode()
+
+
+def pages_of(look: Look, *, names: Iterable[str] = NAMES, on_fault: OnFault | None = None) -> Pages:
+    """Return `Pages(look, ...)`; while the site looks the same, those that were compiled before.
+
+    It takes a tenth of a second, and templates refer to each other in circles: what each reload
+    compiled anew would stay until the collector comes.
+    """
+    templates = tuple(look.templates.items())
+    return _compiled(look.site, look.style, look.logo, templates, tuple(names), on_fault)
+
+
+@lru_cache(maxsize=4)  # the refusals' page and the login service's, before a reload and after it
+def _compiled(  # noqa: PLR0913, PLR0917 - what a look consists of, as a cache can compare it
+    site: str,
+    style: str,
+    logo: str,
+    templates: tuple[tuple[str, str], ...],
+    names: tuple[str, ...],
+    on_fault: OnFault | None,
+) -> Pages:
+    return Pages(Look(site, style, logo, dict(templates)), names=names, on_fault=on_fault)
 
 
 def page_problems(configuration: Configuration) -> list[Problem]:

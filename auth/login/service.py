@@ -48,7 +48,7 @@ from auth.login.messages import LoginAnswer, LoginRequest, SentForm, WayBack
 from auth.login.own_account import OwnAccount
 from auth.login.own_passkeys import OwnPasskeys
 from auth.login.own_sessions import OwnSessions
-from auth.login.pages import Pages
+from auth.login.pages import Pages, pages_of
 from auth.login.passkey_ceremony import PasskeyCeremony
 from auth.login.provenance import FormTokens
 from auth.login.provider import callback_path
@@ -395,8 +395,8 @@ class LoginService:
 
 
 def open_pages(settings: Configuration) -> Pages:
-    """Compile the pages of the site: a tenth of a second of work, and no business of a loop's."""
-    return Pages(Look.of(settings), on_fault=_note_fault)
+    """Return the pages of the site; if they are new, a tenth of a second of work, off the loop."""
+    return pages_of(Look.of(settings), on_fault=_note_fault)
 
 
 def _note_fault(name: str, error: Exception) -> None:

@@ -111,17 +111,19 @@ class EndpointPool:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 connection = await self._open()
-        except TimeoutError:
-            failure = ConnectFailed(Reason.UPSTREAM_TIMEOUT, "no connection in time")
+        except TimeoutError as error:
+            self._count_failure()
+            raise ConnectFailed(Reason.UPSTREAM_TIMEOUT, "no connection in time") from error
         except (OSError, ssl.SSLError) as error:
-            failure = ConnectFailed(Reason.UPSTREAM_UNREACHABLE, str(error))
-        else:
-            self._failures = 0
-            return connection
+            self._count_failure()
+            raise ConnectFailed(Reason.UPSTREAM_UNREACHABLE, str(error)) from error
+        self._failures = 0
+        return connection
+
+    def _count_failure(self) -> None:
         self.in_flight -= 1
         self._failures += 1
         self._ejected_until = self._loop.time() + EJECT_SECONDS
-        raise failure
 
     async def _open(self) -> UpstreamConnection:
         endpoint = self.endpoint

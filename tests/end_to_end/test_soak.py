@@ -40,11 +40,7 @@ speed of the machine.
 """
 MOST_GROWN = 8 * 1024 * 1024
 SOAK_MOST_GROWN = 24 * 1024 * 1024
-"""Of all processes together, in the second half of the time.
-
-Over half an hour it goes in steps: what 360 reloads leave in cycles waits for the collector, which
-looks at what is old but rarely. Seen: 240 MiB, up to 277, flat for ten minutes, up to 291, flat.
-"""
+"""Of all processes together, in the second half of the time."""
 LIVES = 7200
 TOKEN = "an-admin-token-of-the-tests"
 ISSUER = "https://issuer.example"

@@ -1,11 +1,13 @@
 """Building a generation: complete, or a list of problems."""
 
+import gc
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config.paths import path_pattern
+from gateway.fields import Handling
 from gateway.snapshot import Snapshot
 from gateway.target import canonical
 from tests.gateway.decision_table import ROUTES
@@ -69,3 +71,17 @@ def test_the_files_tests_run_only_when_there_is_nothing_else_to_mend() -> None:
     bad = with_routes(ROUTE.format(id="a", path="/a", access="{when: nonsense}")) + failing
     (problem,) = problems_of(bad)
     assert "test failed" not in problem.message
+
+
+def test_a_generation_that_is_over_leaves_nothing_to_the_collector() -> None:
+    """In a worker the collector comes rarely, and a site may be reloaded every few seconds."""
+    snapshot_of(ROUTES)  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        snapshot = snapshot_of(ROUTES)
+        assert snapshot.field_rules.request["Accept"] is Handling.PASS
+        del snapshot
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -11,7 +11,7 @@ import pytest
 from auth.login.answers import Link
 from auth.login.factors import OwnFactors
 from auth.login.look import Look
-from auth.login.pages import NAMES, Pages, moment, page_problems
+from auth.login.pages import NAMES, Pages, moment, page_problems, pages_of
 from auth.login.passkey import Passkey
 from auth.login.second_factor import NewSecret
 from auth.login.totp import qr_code
@@ -499,6 +499,17 @@ def own(**templates: str) -> Look:
     return Look(
         "Example Corp", templates={f"{name}.html": text for name, text in templates.items()}
     )
+
+
+def test_a_site_that_looks_the_same_has_its_pages_compiled_once() -> None:
+    first = pages_of(Look("Example Corp", templates={"logout.html": "x"}))
+    assert pages_of(Look("Example Corp", templates={"logout.html": "x"})) is first
+    for other in (
+        Look("Example Inc", templates={"logout.html": "x"}),
+        Look("Example Corp", templates={"logout.html": "y"}),
+        Look("Example Corp", logo=LOGO),
+    ):
+        assert pages_of(other) is not first
 
 
 def test_a_logo_is_shown_in_place_of_the_door_and_nothing_else_may_be_loaded() -> None:
