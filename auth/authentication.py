@@ -31,10 +31,12 @@ from auth.cookies import AMBIGUOUS, session_cookie
 from auth.decision import Reason
 from auth.identity import ABSENT, Authenticated, Caller, Rejected
 from auth.ports import SessionStore, TokenVerifier
-from auth.session import SessionRecord, digest, identity_of
+from auth.session import SessionRecord, identity_of
+from auth.site_cookie import Opener, may_open, read_cookie
 
 _BEARER = re.compile(r"bearer(?:[ \t]|$)", re.IGNORECASE)  # RFC 9110 11.1: case-insensitive
 _MOST_IDENTITIES = 20_000
+_NO_COOKIE = Opener("")
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -44,9 +46,19 @@ class Credentials(msgspec.Struct, frozen=True):
     """The digest of the session cookie's value; the value itself goes no further."""
     token: str = ""
     """The bearer token as it came, of whatever form."""
+    site_key: str = ""
+    """Of a cookie that is good at one site only (`auth.site_cookie`)."""
+    host: str = ""
+    """Where such a cookie was shown."""
 
     def __repr__(self) -> str:
         return f"Credentials(session_digest={self.session_digest!r}, token={bool(self.token)})"
+
+    def shown_at(self, host: str) -> "Credentials":
+        """Return the same for a request to *host* (`RequestHead.host`)."""
+        if not self.site_key or self.host == host:
+            return self
+        return msgspec.structs.replace(self, host=host)
 
 
 NO_CREDENTIALS = Credentials()
@@ -63,8 +75,11 @@ def find_credentials(
     cookie_name: str,
     *,
     issuers_configured: bool = True,
+    host: str = "",
 ) -> Credentials | Rejected:
     """Find the credentials in the values of `Cookie` and `Authorization`, in order of arrival.
+
+    *host* is whom the request is for; a cookie that is good at one site only is good there.
 
     Returns:
         Rejected if it cannot be told which credential is meant: two session cookies (a sibling
@@ -73,20 +88,23 @@ def find_credentials(
     cookie = session_cookie(cookie_values, cookie_name)
     if cookie is AMBIGUOUS:
         return Rejected(Reason.COOKIE_AMBIGUOUS)
-    session_digest = digest(cookie) if isinstance(cookie, str) and cookie else ""
+    opener = read_cookie(cookie) if isinstance(cookie, str) and cookie else _NO_COOKIE
     ours = [
         value
         for value in authorization_values
         if is_our_authorization(value, issuers_configured=issuers_configured)
     ]
+    of_site = {"site_key": opener.site_key, "host": host} if opener.site_key else {}
     if not ours:
-        return Credentials(session_digest) if session_digest else NO_CREDENTIALS
+        if not opener.session_digest:
+            return NO_CREDENTIALS
+        return Credentials(opener.session_digest, **of_site)
     if len(authorization_values) > 1:  # RFC 6750 section 2: one credential, in one place
         return Rejected(Reason.TOKEN_MALFORMED)
     token = ours[0][len("bearer") :].lstrip(" ")
     if not token:
         return Rejected(Reason.TOKEN_MALFORMED)
-    return Credentials(session_digest, token)
+    return Credentials(opener.session_digest, token, **of_site)
 
 
 class Authenticator:
@@ -132,7 +150,7 @@ class Authenticator:
             record = self._store.peek(credentials.session_digest)
             if record is None:
                 return None
-            by_session = self._caller(record, credentials.session_digest, now)
+            by_session = self._caller(record, credentials, now)
         if not credentials.token:
             return by_session
         by_token = None if self._verifier is None else self._verifier.peek(credentials.token)
@@ -146,8 +164,7 @@ class Authenticator:
         None says that only `authenticate` can tell: there is a token, or the store was lost.
         *then* must not raise.
         """
-        session_digest = credentials.session_digest
-        if credentials.token or not session_digest:
+        if credentials.token or not credentials.session_digest:
             then(None)
             return
 
@@ -160,10 +177,10 @@ class Authenticator:
                 caller = None
                 # Whatever it is, `authenticate` fails in the same way, where failures are answered.
                 with suppress(Exception):
-                    caller = self._caller(found, session_digest, now)
+                    caller = self._caller(found, credentials, now)
                 then(caller)
 
-        self._store.ask(session_digest, tell)
+        self._store.ask(credentials.session_digest, tell)
 
     async def authenticate(
         self, credentials: Credentials, now: float, serve_cached: float = 0.0
@@ -187,12 +204,12 @@ class Authenticator:
         if credentials.session_digest:
             found = await self._store.find(credentials.session_digest, serve_cached=serve_cached)
             if isinstance(found, SessionRecord):
-                by_session = self._caller(found, credentials.session_digest, now)
+                by_session = self._caller(found, credentials, now)
             else:
                 by_session = Rejected(found)
         return _reconcile(by_session, by_token, now) if credentials.token else by_session
 
-    def _caller(self, record: SessionRecord, session_digest: str, now: float) -> Caller:
+    def _caller(self, record: SessionRecord, credentials: Credentials, now: float) -> Caller:
         """Return the caller a live *record* stands for; the same object for the same record.
 
         That the object stays the same lets others remember by it (assertions, decisions). Nothing
@@ -200,6 +217,12 @@ class Authenticator:
         """
         if record.expires_at <= now:
             return Rejected(Reason.SESSION_EXPIRED)
+        # Before what is remembered, which is the session's at every site of its.
+        if credentials.site_key and not may_open(
+            record, host=credentials.host, site_key=credentials.site_key
+        ):
+            return Rejected(Reason.COOKIE_OF_OTHER_SITE)
+        session_digest = credentials.session_digest
         held = self._identities.get(session_digest)
         if held is not None and held[0] is record:
             return held[1]

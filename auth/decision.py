@@ -13,6 +13,8 @@ import msgspec
 from auth.identity import Identity
 
 _MOST_ACR_VALUES = 16
+AGAIN = "again"
+"""The parameter that asks for a sign-in of somebody who has a session: it lacks something."""
 
 
 class Reason(StrEnum):
@@ -28,6 +30,7 @@ class Reason(StrEnum):
     SESSION_ENDED = "session_ended"
     SESSION_MALFORMED = "session_malformed"
     COOKIE_AMBIGUOUS = "cookie_ambiguous"
+    COOKIE_OF_OTHER_SITE = "cookie_of_other_site"
     TOKEN_MALFORMED = "token_malformed"  # noqa: S105 - a reason, not a secret
     TOKEN_ISSUER_UNKNOWN = "token_issuer_unknown"  # noqa: S105 - the same
     TOKEN_ALGORITHM = "token_algorithm"  # noqa: S105 - the same

@@ -20,6 +20,8 @@ class Origins(msgspec.Struct, frozen=True):
     """The host of `public_url` and the exact hosts of routes."""
     suffixes: tuple[str, ...]
     """The part after the `*` of routes' host patterns, with its dot."""
+    sites: frozenset[str] = frozenset()
+    """The origins that people sign in to at the public one (`login.sites`)."""
 
     @classmethod
     def of(cls, configuration: Configuration) -> "Origins":
@@ -28,11 +30,13 @@ class Origins(msgspec.Struct, frozen=True):
         patterns = {host for route in configuration.routes for host in route.match.hosts}
         suffixes = {pattern[1:] for pattern in patterns if pattern.startswith("*.")}
         exact = {pattern for pattern in patterns if not pattern.startswith("*.")}
+        sites = frozenset(configuration.login.sites)
         return cls(
             public=f"{public.scheme}://{public.netloc}",
             scheme=public.scheme,
-            hosts=frozenset({public.hostname or "", *exact}),
+            hosts=frozenset({public.hostname or "", *exact, *map(host_of, sites)}),
             suffixes=tuple(sorted(suffixes)),
+            sites=sites,
         )
 
     def is_own(self, host: str) -> bool:
@@ -55,4 +59,9 @@ class Origins(msgspec.Struct, frozen=True):
         suffix = f":{port}" if port else ""
         bracketed = (f"[{host}]" if ":" in host else host for host in self.hosts)
         named = {f"{self.scheme}://{host}{suffix}" for host in bracketed}
-        return frozenset({self.public, self.of_request(host, authority), *named})
+        return frozenset({self.public, self.of_request(host, authority), *named, *self.sites})
+
+
+def host_of(origin: str) -> str:
+    """Return the host of *origin* as `RequestHead.host` has it."""
+    return urlsplit(origin).hostname or ""

@@ -28,6 +28,9 @@ _DOTS = frozenset((".", ".."))
 # applications usually call theirs. Returning to a sign-out is a logout CSRF, to a sign-in a loop.
 _ENTRANCES = frozenset((".doorward", "oauth2"))
 _DOORS = frozenset("login logout logoff signin signout sign-in sign-out sign_in sign_out".split())
+_LONGEST_AUTHORIZE = 4 * MAX_LENGTH
+"""For it has another URL in its query, encoded, which may be of full length itself."""
+_AUTHORIZE = "/.doorward/authorize"
 _OWN_PAGES = frozenset(
     (
         "/.doorward/sessions",
@@ -36,9 +39,11 @@ _OWN_PAGES = frozenset(
         "/.doorward/account/authenticator",
         "/.doorward/account/passkeys",
         "/.doorward/form",
+        _AUTHORIZE,
     )
 )
-"""Pages of ours that only show something, and do nothing before a button is pressed."""
+"""Pages of ours that only show something, and do nothing before a button is pressed; and the one
+that hands on to a site that is listed."""
 
 
 def safe_return_url(value: str, *, origins: frozenset[str]) -> str:
@@ -47,7 +52,7 @@ def safe_return_url(value: str, *, origins: frozenset[str]) -> str:
     *origins* are written as `scheme://host[:port]`, in lower case and without a default port.
     *value* is a path, or an absolute URL of one of them; with the scheme and host in any case.
     """
-    if not value.isascii() or len(value) > MAX_LENGTH:
+    if not value.isascii() or len(value) > _LONGEST_AUTHORIZE:
         return FALLBACK
     parts = _SPLIT.fullmatch(value)
     if parts is None:  # a line break
@@ -58,9 +63,17 @@ def safe_return_url(value: str, *, origins: frozenset[str]) -> str:
         path = path or "/"
         if origin not in origins:
             return FALLBACK
+    if len(value) > MAX_LENGTH and path != _AUTHORIZE:
+        return FALLBACK
     if not _is_plain_path(path) or _REST.fullmatch(rest) is None:
         return FALLBACK
     return f"{origin or ''}{path}{rest}"
+
+
+def origin_in(url: str) -> str:
+    """Return the origin that *url*, of `safe_return_url`, begins with; empty for a path."""
+    parts = _SPLIT.fullmatch(url)
+    return (parts[1] or "") if parts else ""
 
 
 def _is_plain_path(path: str) -> bool:

@@ -21,6 +21,15 @@ _LONGEST_CHARACTER = 12
 """Bytes of a character in a field: four of UTF-8, percent-encoded."""
 
 
+class SiteKey(msgspec.Struct, frozen=True):
+    """What opens a session at one of several sites that share its sign-in (`auth.site_cookie`)."""
+
+    key: str
+    """The digest of the site's secret."""
+    tokens: bytes = b""
+    """What seals the provider's tokens, sealed with that secret (`auth.login.provider_tokens`)."""
+
+
 class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     """What the login service wrote about a session. Times are epoch seconds."""
 
@@ -44,6 +53,8 @@ class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     """The client's address, for the same."""
     refresh_at: float = 0
     """From when on its use is a reason to ask its provider for news of it; 0: never."""
+    sites: Mapping[str, SiteKey] = {}
+    """Beside the origin where it began: the hosts that it was handed on to."""
 
 
 class MalformedRecord(ValueError):

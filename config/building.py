@@ -171,6 +171,7 @@ def _login(section: dict[str, Any], locate: Locate) -> Login:
             section,
             url=addresses.path_or_url,
             return_parameter=str,
+            sites=lambda given: tuple(map(addresses.origin, given)),
             database=Secret,
             factor_key=Secret,
         ),

@@ -17,6 +17,8 @@ MINIMUM_TOKEN_LENGTH: Final = 16
 """Characters of an admin token on an address that others can reach."""
 _NO_SUBJECTS: Final = frozenset({"email", "name", "nickname", "preferred_username", "upn"})
 """Claims that a person may change, or that are given to somebody else one day."""
+_BUNDLED: Final = f"/{paths.RESERVED_SEGMENT}/login"
+"""`login.url` of the bundled service."""
 _SHORTEST_FACTOR_KEY: Final = 32
 """Characters: 128 bits and more, written in hex."""
 _MAXIMUM_SUGGESTIONS: Final = 20
@@ -139,8 +141,8 @@ def _check_session(root: PlacedMapping, report: Report) -> None:
 def _check_login(root: PlacedMapping, report: Report) -> None:
     url = _find(root, "login", "url", as_=str)
     reserved = f"/{paths.RESERVED_SEGMENT}"
-    if url and f"{url.value}/".startswith(f"{reserved}/") and url.value != f"{reserved}/login":
-        report(url.place, f"login.url: under {reserved} there is only {reserved}/login")
+    if url and f"{url.value}/".startswith(f"{reserved}/") and url.value != _BUNDLED:
+        report(url.place, f"login.url: under {reserved} there is only {_BUNDLED}")
     database, key = _find(root, "login", "database"), _find(root, "login", "factor_key", as_=str)
     if database and not key:
         report(
@@ -167,8 +169,57 @@ def _check_login(root: PlacedMapping, report: Report) -> None:
                 "changed; take an identifier that never does, such as sub",
             )
     _check_namespaces(root, report)
+    _check_sites(root, report)
     _check_mail(root, report)
     _check_delegation(root, report)
+
+
+def _check_sites(root: PlacedMapping, report: Report) -> None:
+    """One sign-in for several sites needs the bundled service, at an origin of its own."""
+    sites = _find(root, "login", "sites")
+    if sites is None or not isinstance(sites.value, PlacedSequence) or not sites.value:
+        return
+    url = _find(root, "login", "url", as_=str)
+    if url and url.value != _BUNDLED:
+        report(url.place, f"login.url: login.sites is for the bundled service, at {_BUNDLED}")
+    public = public_origin(root)
+    hosts = _hosts_of_routes(root)
+    seen: dict[str, str] = {}
+    for given, place in zip(sites.value, sites.value.places, strict=True):
+        try:
+            url_of_site = addresses.Url(addresses.origin(given))
+        except (ValueError, TypeError, AttributeError):
+            continue
+        site, host = url_of_site.origin, url_of_site.host
+        if host == addresses.Url(public).host:
+            # Browsers keep one cookie for all ports of a host (RFC 6265 section 8.5).
+            message = "people sign in at that host, for the others; it is not one of them"
+        elif url_of_site.scheme != public.partition(":")[0]:
+            message = f"it must be {public.partition(':')[0]}, as server.public_url is"
+        elif seen.get(site, given) != given:
+            message = f"{shown(seen[site])} is the same"
+        elif hosts is not None and not any(_takes(pattern, host) for pattern in hosts):
+            message = "no route takes that host"
+        else:
+            message = ""
+        if message:
+            report(place, f"login.sites[] {shown(given)}: {message}")
+        seen.setdefault(site, given)
+
+
+def _hosts_of_routes(root: PlacedMapping) -> frozenset[str] | None:
+    """Return the host patterns of all routes; None if one of them takes every host."""
+    patterns: set[str] = set()
+    for route, _ in _items(root, "routes"):
+        hosts = _find(route, "match", "hosts")
+        if hosts is None or not isinstance(hosts.value, list):
+            return None
+        patterns.update(each.lower() for each in hosts.value if isinstance(each, str))
+    return frozenset(patterns)
+
+
+def _takes(pattern: str, host: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else pattern == host
 
 
 def _check_delegation(root: PlacedMapping, report: Report) -> None:

@@ -208,6 +208,8 @@ class Login(msgspec.Struct, frozen=True):
 
     url: str = "/.doorward/login"
     return_parameter: str = "return_to"
+    sites: tuple[str, ...] = ()
+    """Origins that people sign in to at `public_url`, once for all of them."""
     accounts: bool = True
     keep_forms: bool = True
     """Whether a form that met no session waits for its sender to sign in."""

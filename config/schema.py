@@ -411,6 +411,15 @@ _LOGIN = _mapping(
         "The query parameter that says where to return to.",
         default="return_to",
     ),
+    sites=_set(
+        _text(
+            "an origin such as https://shop.example.org",
+            "origin",
+            "Scheme, host and port as browsers use them.",
+        ),
+        "Origins that people sign in to at `public_url`, once for all of them.",
+        default=[],
+    ),
     accounts=_flag("Whether the bundled service's own accounts may sign in.", default=True),
     keep_forms=_flag(
         "Whether a form that met a session which is over is kept for 15 minutes, sealed, and "

@@ -13,7 +13,7 @@ from auth.authentication import Credentials, find_credentials
 from auth.decision import Allow
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable
-from gateway.head import FieldSection, RequestHead
+from gateway.head import RequestHead
 from gateway.outcome import Outcome, Unavailable
 from gateway.permits import conclude
 from gateway.routing import NO_ROUTE, Matched, MatchResult, is_own
@@ -55,7 +55,7 @@ def decide_at_once(
     if matched.route.policy.rule.level == "public":
         return Outcome(conclude(matched, ABSENT, head, now), snapshot.generation, matched)
     # 3. What does the client show? Two different sessions, say, are a credential that is no good.
-    credentials = credentials_in(head.section, snapshot)
+    credentials = credentials_in(head, snapshot)
     if isinstance(credentials, Rejected):
         decision = conclude(matched, credentials, head, now)
         return Outcome(decision, snapshot.generation, matched, credentials)
@@ -119,17 +119,20 @@ def match(snapshot: "Snapshot", head: RequestHead) -> MatchResult:
     return found
 
 
-def credentials_in(section: FieldSection, snapshot: "Snapshot") -> Credentials | Rejected:
-    """Return the credentials that the fields hold; found once for a section and a generation."""
-    known = section.credentials
+def credentials_in(head: RequestHead, snapshot: "Snapshot") -> Credentials | Rejected:
+    """Return the credentials of *head*; its fields are read once for a section and a generation."""
+    known = head.section.credentials
     if known is not None and known[0] is snapshot:
-        return known[1]
-    by_name = section.by_name
+        found = known[1]
+        # The section's fields may be another request's, for another host.
+        return found if isinstance(found, Rejected) else found.shown_at(head.host)
+    by_name = head.by_name
     found = find_credentials(
         by_name.get("cookie", ()),
         by_name.get("authorization", ()),
         snapshot.configuration.session.cookie_name,
         issuers_configured=bool(snapshot.configuration.tokens),
+        host=head.host,
     )
-    section.credentials = (snapshot, found)
+    head.section.credentials = (snapshot, found)
     return found

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from auth.decision import Allow, Challenge, Deny, Reason, StepUp
+from auth.decision import AGAIN, Allow, Challenge, Deny, Reason, StepUp
 from auth.login.answers import Link
 from auth.login.messages import WayBack
 from auth.origins import Origins
@@ -312,15 +312,24 @@ def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
     step_up: StepUp | None = None,
     route: Route | None = None,
     kept: WayBack | None = None,
+    again: bool = False,
 ) -> Answer:
     """Return the redirect to where people sign in, with the way back to this very request.
 
     *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1), and what
     *route* says of where and how to sign in for it as `provider` and `prompt`. With *kept* the way
-    back is to the form that came with the request.
+    back is to the form that came with the request. *again*: also who has a session must sign in; a
+    site whose people sign in elsewhere says so there.
     """
     location = _sign_in_location(
-        head, login=login, origins=origins, client=client, step_up=step_up, route=route, kept=kept
+        head,
+        login=login,
+        origins=origins,
+        client=client,
+        step_up=step_up,
+        route=route,
+        kept=kept,
+        again=again,
     )
     cookies = kept.fields if kept else ()
     fields = (("Location", location), *cookies, *_fixed_fields(UNAUTHENTICATED))
@@ -352,6 +361,7 @@ def _sign_in_location(  # noqa: PLR0913 - everything a redirect is made of
     step_up: StepUp | None,
     route: Route | None,
     kept: WayBack | None,
+    again: bool,
 ) -> str:
     host, authority = _asked_host(head, client)
     origin = origins.of_request(host, authority)
@@ -365,6 +375,8 @@ def _sign_in_location(  # noqa: PLR0913 - everything a redirect is made of
         asked["provider"] = ",".join(route.providers)
     if route is not None and route.prompt:
         asked["prompt"] = route.prompt
+    if again and origin in origins.sites:
+        asked[AGAIN] = "1"
     return f"{base}{_login_url(login, asked)}"
 
 
@@ -394,6 +406,7 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
             step_up=verdict.step_up,
             route=route,
             kept=kept,
+            again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
         )
     if kept is not None:
         location = _sign_in_location(
@@ -404,6 +417,7 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
             step_up=verdict.step_up,
             route=route,
             kept=kept,
+            again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
         )
         return _answer_kept(verdict, kept, location, head, request_id, pages)
     if route.unauthenticated == "auto" and is_navigation(head) and not by_token:
@@ -414,6 +428,7 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
             client=client,
             step_up=verdict.step_up,
             route=route,
+            again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
         )
     return answer_unauthenticated(
         login=login, head=head, request_id=request_id, challenge=verdict, pages=None

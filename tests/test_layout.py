@@ -50,6 +50,7 @@ SERVICE = {
         ),
         *("passwords", "provider_refresh", "provider_sign_in", "provider_sign_out", "service"),
         *("sign_in", "throttle"),
+        *("browser_binding", "site_authorization", "site_sign_in"),
         *("beginning", "factors", "own_account", "recovery_codes", "second_factor"),
         *("own_passkeys", "passkey_ceremony", "passkeys", "elsewhere", "kept_form"),
     )

@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from auth.cookies import form_cookie_name
-from auth.decision import StepUp
+from auth.decision import AGAIN, StepUp
 from auth.login.look import Look, passkey_script, wordings_of
 from auth.login.messages import LoginAnswer
 from auth.login.pages import Pages
@@ -19,6 +19,9 @@ from config.model import Configuration
 LOGIN_PATH = "/.doorward/login"
 LOGOUT_PATH = "/.doorward/logout"
 SESSIONS_PATH = "/.doorward/sessions"
+AUTHORIZE_PATH = "/.doorward/authorize"
+ONWARD = ("acr_values", "max_age", "provider", "prompt", AGAIN)
+"""What a site hands on of what the route that was asked for says about signing in."""
 FORGOT_PATH = "/.doorward/forgot-password"
 SET_PASSWORD_PATH = "/.doorward/set-password"  # noqa: S105 - a path
 REGISTER_PATH = "/.doorward/register"
@@ -236,13 +239,28 @@ class Answers:
         """Send the browser to *location* with GET (303, so that it drops the form it sent)."""
         return _answer(303, (("Location", location), *fields), b"")
 
-    def to_sign_in(self, *, origin: str, path: str, step_up: StepUp | None = None) -> LoginAnswer:
+    def away(self, location: str, *, fields: Fields = ()) -> LoginAnswer:
+        """Send the browser to *location*, and have it not say from where.
+
+        For redirects that have a code in their URL: the next request must not carry it in a
+        `Referer` (RFC 9700 section 4.2.4). They have no form, so `no-referrer` does no harm.
+        """
+        return self.redirect(location, fields=(("Referrer-Policy", "no-referrer"), *fields))
+
+    def to_sign_in(
+        self,
+        *,
+        origin: str,
+        path: str,
+        step_up: StepUp | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> LoginAnswer:
         """Send the browser to sign in, with the way back to *path* on *origin*.
 
-        *step_up* is what that must come to.
+        *step_up* is what that must come to; *more* are parameters beside it.
         """
         joint = "&" if "?" in self._login.url else "?"
-        asked = {self._login.return_parameter: f"{origin}{path}"}
+        asked = {self._login.return_parameter: f"{origin}{path}", **(more or {})}
         asked |= step_up.parameters if step_up else {}
         return self.redirect(f"{self._login.url}{joint}{urlencode(asked)}")
 

@@ -16,6 +16,7 @@ from auth.io.kept_forms import KeptForms
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
+from auth.io.site_codes import SiteCodes
 from auth.io.unfinished import UnfinishedSignIns
 from auth.login.account import Account
 from auth.login.accounts import AccountError, Accounts
@@ -69,6 +70,7 @@ async def open_login_service(
         second_factors=AtHand(
             Factors(accounts.database, key), UnfinishedSignIns(commands), Challenges(commands)
         ),
+        site_codes=SiteCodes(commands),
         events=AccountEvents(commands),
         pages=pages,
         kept_forms=KeptForms(commands),

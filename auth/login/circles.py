@@ -6,6 +6,9 @@ go on so for ever. A cookie has the time of the last sign-in and how often that 
 row; the third time we stop and say why, as far as the request tells: what became of the session
 cookie since. Whoever signs in again later, or after signing out, is in no circle. The count guards
 nothing, so it needs no proof: whoever changes it only hides advice from themselves.
+
+At a site whose people sign in elsewhere that takes a moment and no click, and all tabs of a browser
+do it at once when it starts: there only returns for one and the same page count.
 """
 
 import re
@@ -17,6 +20,7 @@ from auth.decision import Reason
 from auth.identity import Authenticated, Rejected
 from auth.login.answers import Fields, Problem
 from auth.login.visit import Visit
+from auth.session import digest
 from auth.wording import Values, phrase
 from config.model import SessionSettings
 
@@ -26,7 +30,7 @@ _AT_ONCE = 3.0
 """Seconds from a sign-in to a return that nobody can have meant: two redirects, and slow ones."""
 _REMEMBERED = 600
 """Seconds: as long as somebody may take at a provider."""
-_VALUE = re.compile(r"([0-9])\.([0-9]{1,15})", re.ASCII)
+_VALUE = re.compile(r"([0-9])\.([0-9]{1,15})(?:\.([0-9a-f]{8}))?", re.ASCII)
 
 _CIRCLE = Problem(400, "sign_in_loop", "Signing in goes in circles")
 _NO_COOKIE = phrase(
@@ -34,10 +38,20 @@ _NO_COOKIE = phrase(
     "back. Allow cookies for this site; if they are allowed, the site must be reached by "
     "%(public)s, as its public_url says."
 )
+_NO_SITE_COOKIE = phrase(
+    "You were signed in several times just now, but your browser does not send the cookie of this "
+    "site back. Allow cookies for it; if they are allowed, it must be reached by %(site)s, as the "
+    "gateway's list of sites says."
+)
 _CAUSES = {
     Reason.COOKIE_AMBIGUOUS: phrase(
         "Your browser sends two session cookies of one name, so neither counts. Delete the cookies "
         "of this site and of its parent domain, and sign in again."
+    ),
+    Reason.COOKIE_OF_OTHER_SITE: phrase(
+        "The cookie that your browser sends is not the one that this site gave it. Delete the "
+        "cookies of this site, and sign in again. If that does not help, a proxy before the "
+        "gateway may change the host of requests."
     ),
     Reason.SESSION_UNKNOWN: phrase(
         "The session that just began is not known here. Whoever looks after this site should see "
@@ -77,25 +91,39 @@ class Circles:
 
     def note_sign_in(self, visit: Visit, now: float) -> tuple[str, str]:
         """Return the field that remembers a sign-in at *now* (epoch seconds)."""
-        returns, _ = self._recent(visit)
-        return self._cookie(f"{returns}.{int(now * 1000)}", _REMEMBERED)
+        returns, _, goal = self._recent(visit)
+        return self._kept(returns, now, goal)
 
-    def note_return(self, visit: Visit, now: float) -> tuple[Fields, Problem | None]:
+    def note_return(
+        self, visit: Visit, now: float, *, goal: str = ""
+    ) -> tuple[Fields, Problem | None]:
         """Return the fields that remember that *visit* came to sign in, and what is wrong if it is.
 
-        *now* is in epoch seconds.
+        *now* is in epoch seconds. With *goal*, a URL, returns for another page do not count.
         """
         if self.cookie_name not in visit.request.cookies:
             return (), None
-        returns, signed_in_at = self._recent(visit)
+        returns, signed_in_at, for_goal = self._recent(visit)
         if not 0 <= now - signed_in_at <= _AT_ONCE:
             return (self._cookie("", 0),), None
+        name = _name_of(goal)
+        if for_goal and for_goal != name:
+            returns = 0
         if returns + 1 < _STOP_AT:
-            kept = f"{returns + 1}.{int(signed_in_at * 1000)}"
-            return (self._cookie(kept, _REMEMBERED),), None
+            return (self._kept(returns + 1, signed_in_at, name),), None
         detail, values = self._cause(visit)
         problem = msgspec.structs.replace(_CIRCLE, detail=detail, values=values)
         return (self._cookie("", 0),), problem
+
+    def note_pass(self, visit: Visit, now: float, *, goal: str) -> tuple[str, str]:
+        """Return the field for one who is let on to *goal* at once, for they are signed in.
+
+        As a return and a sign-in in one: a page that sends them back on and on is a circle too.
+        """
+        returns, signed_in_at, for_goal = self._recent(visit)
+        name = _name_of(goal)
+        is_again = for_goal == name and 0 <= now - signed_in_at <= _AT_ONCE
+        return self._kept(returns + 1 if is_again else 1, now, name)
 
     def forget(self, visit: Visit) -> Fields:
         """Return the fields that begin the count anew: the person signed out."""
@@ -108,13 +136,24 @@ class Circles:
             return _SENT_BACK, {"name": identity.name or identity.subject}
         if isinstance(caller, Rejected):
             return _CAUSES.get(Reason(caller.reason), _UNKNOWN), {}
+        if visit.site:
+            return _NO_SITE_COOKIE, {"site": visit.site}
         return _NO_COOKIE, {"public": self._public_url}
 
-    def _recent(self, visit: Visit) -> tuple[int, float]:
-        """Return how often in a row this browser came back, and when it was signed in last."""
+    def _recent(self, visit: Visit) -> tuple[int, float, str]:
+        """Return how often in a row this browser came back, when it was signed in, what for."""
         found = _VALUE.fullmatch(visit.request.cookies.get(self.cookie_name, ""))
-        return (int(found[1]), int(found[2]) / 1000) if found else (0, 0.0)
+        return (int(found[1]), int(found[2]) / 1000, found[3] or "") if found else (0, 0.0, "")
+
+    def _kept(self, returns: int, signed_in_at: float, goal: str) -> tuple[str, str]:
+        end = f".{goal}" if goal else ""
+        return self._cookie(f"{min(returns, 9)}.{int(signed_in_at * 1000)}{end}", _REMEMBERED)
 
     def _cookie(self, value: str, max_age: int) -> tuple[str, str]:
         attributes = f"; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{self._attributes}"
         return "Set-Cookie", f"{self.cookie_name}={value}{attributes}"
+
+
+def _name_of(goal: str) -> str:
+    """Return the name of a page in the cookie; without its query, which may be new every time."""
+    return digest(goal.partition("?")[0])[:8] if goal else ""

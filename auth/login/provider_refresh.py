@@ -36,9 +36,16 @@ from auth.io.provider_client import (
 )
 from auth.io.provider_records import Claim, ClaimedBefore, ProviderRecords
 from auth.login.provider_profile import UnfitProfile, record_of, refreshed_claims
-from auth.login.provider_tokens import KeptTokens, kept_tokens, open_tokens, seal_tokens
+from auth.login.provider_tokens import (
+    KeptTokens,
+    kept_tokens,
+    open_tokens,
+    seal_tokens,
+    tokens_secret_of,
+)
 from auth.ports import AccessTokenGone, AuthUnavailable, SessionStore
-from auth.session import SessionRecord, digest
+from auth.session import SessionRecord
+from auth.site_cookie import is_site_cookie, read_cookie
 from auth.tokens import UnverifiedToken, read_token
 from config.model import Configuration, Provider
 
@@ -104,7 +111,7 @@ class ProviderRefresh:
         Returns:
             The task that does it; None if it is to be left alone for now.
         """
-        name, now, under_way = digest(cookie), self._clock(), self._under_way
+        name, now, under_way = read_cookie(cookie).session_digest, self._clock(), self._under_way
         task = under_way.tasks.get(name)
         if task is not None:
             return task
@@ -127,9 +134,11 @@ class ProviderRefresh:
             AccessTokenGone: only a new sign-in brings another one.
             AuthUnavailable: the store, or the provider, does not answer.
         """
-        name, deadline = digest(cookie), self._clock() + _LONGEST_WAIT
+        name, deadline = read_cookie(cookie).session_digest, self._clock() + _LONGEST_WAIT
+        known = await self._store.find(name) if is_site_cookie(cookie) else None
+        secret = tokens_secret_of(cookie, known)
         while True:
-            kept = open_tokens(cookie, await self._records.read_tokens(name))
+            kept = open_tokens(secret, await self._records.read_tokens(name))
             if kept is None:
                 return ""
             now = self._clock()
@@ -175,7 +184,8 @@ class ProviderRefresh:
             else:
                 await self._give_up(name, "whoever was refreshing it is gone, and its token lost")
             return
-        kept = open_tokens(cookie, claim.sealed) if claim else None
+        secret = tokens_secret_of(cookie, record)
+        kept = open_tokens(secret, claim.sealed) if claim else None
         if claim is None or kept is None or not kept.refresh_token:
             await self._give_up(name, "there is no refresh token")
             return
@@ -192,7 +202,7 @@ class ProviderRefresh:
             if tokens is None:
                 return
             fresh = _renewed(kept, tokens, now=self._clock())
-            if not await self._records.commit_tokens(claim, seal_tokens(cookie, fresh)):
+            if not await self._records.commit_tokens(claim, seal_tokens(secret, fresh)):
                 return  # signed out meanwhile
         await self._tell(record, provider, name, kept, fresh)
         await self._records.release_tokens(claim)
@@ -308,5 +318,11 @@ def _profile(
     if told.subject != record.subject:
         raise UnfitProfile("the provider speaks of somebody else now")
     return msgspec.structs.replace(
-        told, auth_time=record.auth_time, amr=told.amr or record.amr, refresh_at=record.refresh_at
+        told,
+        auth_time=record.auth_time,
+        amr=told.amr or record.amr,
+        begun_on=record.begun_on,
+        begun_from=record.begun_from,
+        refresh_at=record.refresh_at,
+        sites=record.sites,
     )

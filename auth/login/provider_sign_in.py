@@ -7,7 +7,6 @@ has the rest under the request's id.
 
 import logging
 import math
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from auth.cookies import set_cookie, sign_in_cookie_prefix
+from auth.cookies import set_cookie
 from auth.decision import StepUp, step_up_in
 from auth.id_token import ID_TOKEN_TYPES, Expected, RefusedToken, check_id_token
 from auth.io.provider_client import (
@@ -25,8 +24,15 @@ from auth.io.provider_client import (
     ProviderUnavailable,
     Tokens,
 )
-from auth.io.provider_records import SIGN_IN_SECONDS, ProviderRecords, ProviderSession
+from auth.io.provider_records import ProviderRecords, ProviderSession
 from auth.login.answers import LOGIN_PATH, Answers, Fields, Problem, patience
+from auth.login.browser_binding import (
+    EXPIRED,
+    NO_COOKIE,
+    NO_STATE,
+    BrowserBinding,
+    returned_state,
+)
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.provider import (
@@ -46,33 +52,12 @@ from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.return_url import safe_return_url
 from auth.session import SessionRecord, digest
+from auth.site_cookie import tokens_secret
 from auth.tokens import is_fit_text
 from config.model import Configuration, Provider
 
 _log = logging.getLogger(__name__)
 
-_MOST_UNDER_WAY = 8
-"""Sign-ins that one browser may have under way; beyond, those that were abandoned are forgotten."""
-
-_NO_STATE = Problem(
-    400,
-    "sign_in_incomplete",
-    "This page is the end of a sign-in",
-    "It cannot be opened by itself, from a bookmark for instance. Please sign in again.",
-)
-_NO_COOKIE = Problem(
-    400,
-    "sign_in_cookie_missing",
-    "This sign-in did not begin in this browser",
-    "A cookie that was set when it began has not come back. Allow cookies for this site, finish in "
-    "the window where you began, and within ten minutes. Then sign in again.",
-)
-_EXPIRED = Problem(
-    400,
-    "sign_in_expired",
-    "This sign-in is over",
-    "It was finished before, or took longer than ten minutes. Please sign in again.",
-)
 _UNREACHABLE = Problem(
     503,
     "provider_unreachable",
@@ -151,7 +136,7 @@ class ProviderSignIn:
         self._session = configuration.session
         self._providers = {each.id: each for each in configuration.login.providers}
         self._return_parameter = configuration.login.return_parameter
-        self._prefix = sign_in_cookie_prefix(configuration.session.cookie_name)
+        self._binding = BrowserBinding(configuration.session)
         self._circles = Circles(self._session, public_url=configuration.server.public_url)
         self._answers = answers
         self._store = store
@@ -201,10 +186,8 @@ class ProviderSignIn:
             verifier=secrets.token_urlsafe(48),
             replaces=visit.session_digest,
         )
-        state, binding = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        state, binding, fields = self._binding.begin(visit)
         await self._records.begin(state, binding, begun)
-        cookie = self._cookie(self._cookie_name(state), binding, SIGN_IN_SECONDS)
-        fields = (*self._abandoned(visit), ("Set-Cookie", cookie))
         url = authorization_url(provider, metadata, begun, state)
         return self._answers.redirect(url, fields=fields)
 
@@ -214,23 +197,22 @@ class ProviderSignIn:
         Raises:
             AuthUnavailable: the store cannot be asked.
         """
-        state = visit.request.query.get("state", "")
-        if not state or len(state) > 256:
-            return self._stray(visit, _NO_STATE)
-        name = self._cookie_name(state)
-        binding = visit.request.cookies.get(name, "")
+        state = returned_state(visit)
+        if not state:
+            return self._stray(visit, NO_STATE)
+        binding = self._binding.value(visit, state)
         if not binding:
-            return self._stray(visit, _NO_COOKIE)
-        fields: Fields = (("Set-Cookie", self._cookie(name, "", 0)),)
+            return self._stray(visit, NO_COOKIE)
+        fields = self._binding.end(state)
         begun = await self._records.take(state, binding)
         if begun is None:
-            return self._stray(visit, _EXPIRED, fields)
+            return self._stray(visit, EXPIRED, fields)
         provider = self.find(begun.provider)
         if provider is None or (provider.issuer, provider.client_id) != (
             begun.issuer,
             begun.client_id,
         ):  # the route file has changed meanwhile
-            return self._stray(visit, _EXPIRED, fields)
+            return self._stray(visit, EXPIRED, fields)
         return_to = safe_return_url(begun.return_to, origins=visit.return_origins)
         try:
             cookie = await self._receive(visit, provider, begun)
@@ -352,7 +334,7 @@ class ProviderSignIn:
         record = msgspec.structs.replace(record, refresh_at=kept.refresh_at)
         cookie = await self._store.create(visit.stamped(record))
         name = digest(cookie)
-        await self._records.keep_tokens(name, seal_tokens(cookie, kept), live_for)
+        await self._records.keep_tokens(name, seal_tokens(tokens_secret(cookie), kept), live_for)
         claims = record.claims
         session = ProviderSession(provider.issuer, str(claims["sub"]), str(claims.get("sid", "")))
         if not await self._records.note_session(
@@ -380,23 +362,6 @@ class ProviderSignIn:
             visit.request.request_id,
             detail,
         )
-
-    def _cookie_name(self, state: str) -> str:
-        """Return the name of this sign-in's own cookie, so that several tabs do not meet."""
-        return f"{self._prefix}{digest(state)[:12]}"
-
-    def _abandoned(self, visit: Visit) -> Fields:
-        # Others live below the prefix too, under words: what knows a device, what counts circles.
-        own = re.compile(rf"{re.escape(self._prefix)}[0-9a-f]{{12}}")
-        names = [name for name in visit.request.cookies if own.fullmatch(name)]
-        if len(names) < _MOST_UNDER_WAY:
-            return ()
-        return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in names)
-
-    def _cookie(self, name: str, value: str, max_age: int) -> str:
-        secure = "; Secure" if self._session.secure else ""
-        # Lax: it must come back with a redirect from the provider's site.
-        return f"{name}={value}; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{secure}"
 
 
 def _is_as_strong(claims: Mapping[str, Any], acr_values: tuple[str, ...]) -> bool:

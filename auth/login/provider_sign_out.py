@@ -6,10 +6,11 @@ from auth.io.provider_client import Providers, ProviderUnavailable
 from auth.io.provider_records import ProviderRecords
 from auth.login.answers import LOGOUT_PATH
 from auth.login.provider import with_query
-from auth.login.provider_tokens import open_tokens
+from auth.login.provider_tokens import open_tokens, tokens_secret_of
 from auth.login.sign_out import Onward
 from auth.login.visit import Visit
 from auth.ports import AuthUnavailable
+from auth.session import SessionRecord
 from config.model import Configuration
 
 _log = logging.getLogger(__name__)
@@ -29,23 +30,24 @@ class ProviderSignOut:
         self._clients = providers
         self._records = records
 
-    async def find_onward(self, visit: Visit) -> Onward | None:
+    async def find_onward(self, visit: Visit, record: SessionRecord | None) -> Onward | None:
         """Return where to go on for the session that was presented; None: it ends here.
 
-        Never raises: the session is over, and the person must be told so whatever else fails.
+        *record* is what it had when it was ended, if it was alive. Never raises: the session is
+        over, and the person must be told so whatever else fails.
         """
         if not visit.session_digest:
             return None
         try:
-            return await self._find_onward(visit)
+            return await self._find_onward(visit, record)
         except (AuthUnavailable, ProviderUnavailable) as error:
             _log.warning("no sign-out at the provider (%s): %s", visit.request.request_id, error)
             return None
 
-    async def _find_onward(self, visit: Visit) -> Onward | None:
+    async def _find_onward(self, visit: Visit, record: SessionRecord | None) -> Onward | None:
         sealed = await self._records.take_tokens(visit.session_digest)
         cookie = visit.request.cookies.get(self._cookie_name, "")
-        kept = open_tokens(cookie, sealed)
+        kept = open_tokens(tokens_secret_of(cookie, record), sealed)
         if kept is None:
             return None
         provider = self._providers.get(kept.provider)
@@ -56,7 +58,8 @@ class ProviderSignOut:
             return None
         asked = {
             "client_id": provider.client_id,
-            "post_logout_redirect_uri": f"{visit.origin}{LOGOUT_PATH}",
+            # From a site too: the provider need know one address.
+            "post_logout_redirect_uri": f"{visit.sign_in_origin}{LOGOUT_PATH}",
             "state": visit.return_token,
         }
         if len(kept.id_token) <= _LONGEST_HINT:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -13,12 +14,14 @@ from auth.io.kept_forms import KeptForms
 from auth.io.mail_queue import MailQueue
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
+from auth.io.site_codes import SiteCodes
 from auth.io.unfinished import UnfinishedSignIns
 from auth.io.user_service import UserServiceCheck
 from auth.login.accounts import Accounts
 from auth.login.answers import (
     ACCOUNT_PATH,
     AUTHENTICATOR_PATH,
+    AUTHORIZE_PATH,
     CONFIRM_PATH,
     FORGOT_PATH,
     FORM_PATH,
@@ -51,17 +54,20 @@ from auth.login.own_sessions import OwnSessions
 from auth.login.pages import Pages, pages_of
 from auth.login.passkey_ceremony import PasskeyCeremony
 from auth.login.provenance import FormTokens
-from auth.login.provider import callback_path
+from auth.login.provider import CALLBACK_PATH, callback_path
 from auth.login.provider_refresh import ProviderRefresh, RefreshesUnderWay
 from auth.login.provider_sign_in import ProviderSignIn
 from auth.login.provider_sign_out import ProviderSignOut
 from auth.login.second_factor import SecondFactor
 from auth.login.sign_in import SignIn
 from auth.login.sign_out import FindOnward, SignOut
+from auth.login.site_authorization import SiteAuthorization
+from auth.login.site_sign_in import SiteSignIn
 from auth.login.throttle import Throttle
 from auth.login.visit import Visit, Visits
 from auth.ports import AuthUnavailable, SessionStore, TooManySessions
 from auth.session import digest
+from auth.site_cookie import is_site_cookie
 from config.model import Configuration, Login
 
 _log = logging.getLogger(__name__)
@@ -71,6 +77,15 @@ _LAST_REFRESHES = 2.0
 BACK_CHANNEL_PATH = "/.doorward/backchannel-logout"
 FRONT_CHANNEL_PATH = "/.doorward/frontchannel-logout"
 
+_AT_EVERY_SITE = (LOGOUT_PATH, SESSIONS_PATH, FORM_PATH, BACK_CHANNEL_PATH, FRONT_CHANNEL_PATH)
+"""What sites whose people sign in elsewhere answer themselves."""
+
+_AT_SIGN_IN = Problem(
+    404,
+    "no_sign_in_here",
+    "People do not sign in here",
+    "This gateway has another place to sign in; start from the page you want to see.",
+)
 _NO_PAGE = Problem(404, "no_route", "There is nothing here", "Nothing has this address.")
 _FULL = Problem(
     403,
@@ -129,6 +144,7 @@ class LoginService:
         events: AccountEvents | None = None,
         pages: Pages | None = None,
         kept_forms: KeptForms | None = None,
+        site_codes: SiteCodes | None = None,
     ) -> None:
         """Put the service together.
 
@@ -137,14 +153,16 @@ class LoginService:
         failed attempts are not limited; without *at_providers* nobody signs in at a provider;
         without *by_mail* nobody sets a password by a link; without *known_devices* no device
         is new; without *second_factors* nobody is asked for one; without *events* nobody is told
-        of changes of accounts; without *kept_forms* no form is kept. *pages* are those of
-        `open_pages`, if they are compiled already.
+        of changes of accounts; without *kept_forms* no form is kept; without *site_codes* no
+        session is handed on to another site. *pages* are those of `open_pages`, if they are
+        compiled already.
         """
         self.accounts = accounts
         self._store, self._clock = store, clock
         self._secret, self._throttle = secret, throttle
         self._known_devices, self._settings = known_devices, settings.session
         self._second_factors = second_factors
+        self._site_codes = site_codes
         self._events = events or AccountEvents()
         self._answers = answers = Answers(settings, pages or open_pages(settings))
         self._at_providers, self._by_mail = at_providers, by_mail
@@ -181,6 +199,31 @@ class LoginService:
             self._open_forms(settings, kept_forms)
         if by_mail is not None:
             self._open_links(settings, by_mail)
+        self._at_sites = self._open_sites(settings, site_codes)
+
+    def _open_sites(
+        self, settings: Configuration, codes: SiteCodes | None
+    ) -> dict[str, dict[str, _Handler]]:
+        """Return what is answered at the sites whose people sign in here."""
+        if codes is None or not settings.login.sites:
+            return {}
+        store, clock = self._store, self._clock
+        authorization = SiteAuthorization(
+            settings,
+            self._answers,
+            store=store,
+            codes=codes,
+            throttle=self._throttle,
+            clock=clock,
+        )
+        sign_in = SiteSignIn(settings, self._answers, store=store, codes=codes, clock=clock)
+        # GET alone: HEAD would use up a code, or have one made that nobody takes.
+        self._handlers[AUTHORIZE_PATH] = {"GET": authorization.show}
+        return {
+            LOGIN_PATH: _page(sign_in.begin, self._refuse_at_site),
+            CALLBACK_PATH: {"GET": sign_in.finish},
+            **{path: self._handlers[path] for path in _AT_EVERY_SITE if path in self._handlers},
+        }
 
     def _open_forms(self, settings: Configuration, kept_forms: KeptForms) -> None:
         page = self._kept_form_page = KeptFormPage(
@@ -324,6 +367,7 @@ class LoginService:
             by_mail=self._by_mail,
             known_devices=self._known_devices,
             second_factors=self._second_factors,
+            site_codes=self._site_codes,
             events=self._events,
             pages=pages,
             kept_forms=self._kept_forms,
@@ -357,9 +401,9 @@ class LoginService:
                 `Retry-After`, and leave every cookie alone.
         """
         visit = self._visits.receive(request)
-        handlers = self._handlers.get(request.path)
+        handlers = (self._at_sites if visit.site else self._handlers).get(request.path)
         if handlers is None:
-            return self._answers.error_page(visit, _NO_PAGE)
+            return await self._elsewhere(visit)
         handler = handlers.get(request.method)
         if handler is None:
             allow = (("Allow", ", ".join(handlers)),)
@@ -369,6 +413,21 @@ class LoginService:
         except TooManySessions:
             return self._full(visit)
         return await self._remember_device(visit, answer)
+
+    async def _refuse_at_site(self, visit: Visit) -> LoginAnswer:
+        if visit.prefers(unless_told="page") == "json":
+            return self._answers.problem(_AT_SIGN_IN)
+        return self._answers.error_page(visit, _AT_SIGN_IN)
+
+    async def _elsewhere(self, visit: Visit) -> LoginAnswer:
+        """Answer what is not here: at a site, the page of that name where people sign in."""
+        request = visit.request
+        if not visit.site or request.path not in self._handlers:
+            return self._answers.error_page(visit, _NO_PAGE)
+        if request.method not in ("GET", "HEAD"):
+            return await self._refuse_at_site(visit)
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        return self._answers.away(f"{visit.sign_in_origin}{request.path}{query}")
 
     def _full(self, visit: Visit) -> LoginAnswer:
         """Answer a sign-in for which there is no room."""
@@ -381,7 +440,8 @@ class LoginService:
         begins = f"{self._settings.cookie_name}="
         values = [v for name, v in answer.fields if name == "Set-Cookie" and v.startswith(begins)]
         value = values[0].removeprefix(begins).partition(";")[0] if values else ""
-        if not value or self._known_devices is None:
+        # A site's cookie begins nothing: the session did, where people sign in.
+        if not value or is_site_cookie(value) or self._known_devices is None:
             return answer
         try:
             record = await self._store.find(digest(value))

@@ -36,7 +36,7 @@ class Onward(msgspec.Struct, frozen=True):
     label: str
 
 
-FindOnward = Callable[[Visit], Awaitable[Onward | None]]
+FindOnward = Callable[[Visit, SessionRecord | None], Awaitable[Onward | None]]
 
 
 class SignOut:
@@ -75,8 +75,9 @@ class SignOut:
             return self._refuse(visit)
         asked = visit.request
         everywhere = "1" in (asked.form.get("everywhere"), asked.query.get("everywhere"))
-        ended = await self._end(visit, everywhere=everywhere)
-        onward = await self._find_onward(visit) if self._find_onward else None
+        record = await live_session(self._store, visit)
+        ended = await self._end(visit, record, everywhere=everywhere)
+        onward = await self._find_onward(visit, record) if self._find_onward else None
         cleared = ("Set-Cookie", clear_cookie(self._settings))
         fields: Fields = (cleared, *self._circles.forget(visit))
         if visit.prefers(unless_told="json") == "json":
@@ -94,8 +95,7 @@ class SignOut:
         }
         return self._answers.page(visit, "signed_out", values, fields=fields)
 
-    async def _end(self, visit: Visit, *, everywhere: bool) -> Ended:
-        record = await live_session(self._store, visit)
+    async def _end(self, visit: Visit, record: SessionRecord | None, *, everywhere: bool) -> Ended:
         if everywhere:
             subject = visit.identity.subject if visit.identity else record and record.subject
             if subject:

@@ -7,7 +7,7 @@ import msgspec
 
 from auth.cookies import form_cookie_name
 from auth.decision import StepUp, step_up_in
-from auth.identity import Authenticated, Identity
+from auth.identity import Authenticated, Caller, Identity
 from auth.login.device import device_of
 from auth.login.messages import LoginRequest
 from auth.login.negotiation import Representation, preferred
@@ -21,11 +21,15 @@ from auth.login.provenance import (
 from auth.origins import Origins
 from auth.return_url import safe_return_url
 from auth.session import SessionRecord, digest
+from auth.site_cookie import read_cookie
 from auth.wording import ENGLISH, Wording, Wordings
 from config.model import Configuration
 
 _RETURN = "back from signing out at a provider"
 """In place of a session's digest, so that such a token is good for no form."""
+_OF_SITES = "doorward-from-other-site"
+"""In place of a browser's nonce: who signs out at a site comes back where they signed in, and has
+another nonce there. All that such a token does is to choose the words of a page."""
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -48,6 +52,10 @@ class Visit(msgspec.Struct, frozen=True):
     return_token: str
     """The `state` for signing out at a provider, and whether the query brings it back."""
     has_returned: bool
+    site: str = ""
+    """The origin, if it is one of several sites that people sign in to at another one."""
+    sign_in_origin: str = ""
+    """Where people sign in; `origin`, unless that is such a site."""
     wording: Wording = ENGLISH
     """The language that the person reads best, of those there are."""
 
@@ -129,25 +137,49 @@ class Visits:
         )
         reached = urlsplit(origin_of(request.origin or f"http://{request.fields.get('host', '')}"))
         host, authority = reached.hostname or "", reached.netloc
-        cookie = request.cookies.get(self._cookie_name, "")
-        presented = digest(cookie) if cookie else ""
+        origin = self._origins.of_request(host, authority)
+        site = origin if origin in self._origins.sites else ""
+        presented = _presented(request.cookies.get(self._cookie_name, ""), request.caller)
         nonce = request.cookies.get(self.form_cookie_name, "")
         token = request.form.get("token", "")
         token_is_good = self._tokens.is_token(token, nonce, presented)
         nonce_is_new = not self._tokens.is_nonce(nonce)
         if nonce_is_new:
             nonce = self._tokens.new_nonce()
+        returning = _OF_SITES if site else nonce
+        state = request.query.get("state", "")
         return Visit(
             request=request,
             provenance=provenance_of(request.fields, own),
             session_digest=presented,
-            origin=self._origins.of_request(host, authority),
+            origin=origin,
+            site=site,
+            sign_in_origin=self._origins.public if site else origin,
             return_origins=self._origins.accepted(host, authority),
             nonce=nonce,
             nonce_is_new=nonce_is_new,
             token=self._tokens.token(nonce, presented),
             token_is_good=token_is_good,
-            return_token=self._tokens.token(nonce, _RETURN),
-            has_returned=self._tokens.is_token(request.query.get("state", ""), nonce, _RETURN),
+            return_token=self._tokens.token(returning, _RETURN),
+            has_returned=any(
+                self._tokens.is_token(state, each, _RETURN) for each in (nonce, _OF_SITES)
+            ),
             wording=self._wordings.choose(request.fields.get("accept-language", "")),
         )
+
+
+def _presented(cookie: str, caller: Caller) -> str:
+    """Return the digest of the session that *cookie* names, as far as it may.
+
+    A session's own cookie names it by being known. A site's cookie says the digest, which is no
+    secret: others are told it (`sid` of the assertion). So it counts only if it has opened the
+    session for *caller*; else anybody could end whose digest they have heard.
+    """
+    if not cookie:
+        return ""
+    opener = read_cookie(cookie)
+    if not opener.site_key:
+        return opener.session_digest
+    identity = caller.identity if isinstance(caller, Authenticated) else None
+    opened = identity is not None and identity.session_digest == opener.session_digest
+    return opener.session_digest if opened else digest(cookie)

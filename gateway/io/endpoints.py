@@ -20,6 +20,7 @@ from auth.decision import Allow, Challenge, Deny, Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.login.answers import (
     ACCOUNT_PATHS,
+    AUTHORIZE_PATH,
     CONFIRM_PATH,
     FORGOT_PATH,
     FORM_PATH,
@@ -31,6 +32,7 @@ from auth.login.provider import CALLBACK_PATH
 from auth.login.service import BACK_CHANNEL_PATH, FRONT_CHANNEL_PATH
 from config.model import AccessRule
 from gateway.answer import Answer
+from gateway.authority import read_authority
 from gateway.bad_request import BadRequest
 from gateway.forward_auth import original_request
 from gateway.head import Fields, RequestHead
@@ -76,6 +78,7 @@ class Endpoints:
                 (FORGOT_PATH, SET_PASSWORD_PATH, REGISTER_PATH, CONFIRM_PATH), self._login
             ),
             **dict.fromkeys(ACCOUNT_PATHS, self._login),
+            AUTHORIZE_PATH: self._login,
             CALLBACK_PATH: self._login,
             BACK_CHANNEL_PATH: self._login,
             FORM_PATH: self._login,
@@ -272,11 +275,15 @@ async def _find_caller(exchange: Exchange) -> Caller:
     """Return who asks; notes it for the log."""
     state, fields, event = exchange.generation.state, exchange.head.by_name, exchange.event
     configuration = state.snapshot.configuration
+    assert exchange.origin is not None
+    asked = read_authority(exchange.origin.host, exchange.origin.scheme)
     credentials = find_credentials(
         fields.get("cookie", ()),
         fields.get("authorization", ()),
         configuration.session.cookie_name,
         issuers_configured=bool(configuration.tokens),
+        # As the browser knows it: a proxy in front may ask us for the decision under another name.
+        host=asked.host,
     )
     if isinstance(credentials, Rejected):
         caller: Caller = credentials

@@ -11,7 +11,8 @@ from auth.authentication import (
 from auth.decision import Reason
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable, OnFound
-from auth.session import SessionRecord, digest
+from auth.session import SessionRecord, SiteKey, digest
+from auth.site_cookie import site_cookie
 from tests.auth.session_double import NothingWritten
 
 NOW = 1000.0
@@ -261,3 +262,61 @@ async def test_a_caller_is_the_same_however_one_asks() -> None:
     authenticator().ask(credentials, NOW, told.append)
     assert told == [await authenticator().authenticate(credentials, NOW)]
     assert isinstance(told[0], Authenticated)
+
+
+SHOP_SECRET = "s" * 43
+SHOPPER = SessionRecord(
+    1, "alice", 0, 2000, sites={"shop.example": SiteKey(digest(SHOP_SECRET)), "b": SiteKey("x")}
+)
+SHOPPING = "f" * 64
+
+
+@pytest.mark.parametrize(
+    ("host", "secret", "reason"),
+    [
+        ("shop.example", SHOP_SECRET, ""),
+        ("b", SHOP_SECRET, "cookie_of_other_site"),
+        ("", SHOP_SECRET, "cookie_of_other_site"),
+        ("login.example", SHOP_SECRET, "cookie_of_other_site"),
+        ("shop.example", "t" * 43, "cookie_of_other_site"),
+    ],
+)
+async def test_a_sites_cookie_is_good_at_its_host_and_its_secret_is_looked_at_every_time(
+    host: str, secret: str, reason: str
+) -> None:
+    asking = authenticator(Sessions(**{SHOPPING: SHOPPER}))
+    # Its own cookie first, and the site's: what is remembered of them opens nothing.
+    for each in (Credentials(SHOPPING), shown(SHOP_SECRET, "shop.example")):
+        assert isinstance(asking.peek(each, NOW), Authenticated)
+    credentials = shown(secret, host)
+    callers: list[Caller | None] = [asking.peek(credentials, NOW)]
+    asking.ask(credentials, NOW, callers.append)
+    callers.append(await asking.authenticate(credentials, NOW))
+    for caller in callers:
+        if reason:
+            assert caller == Rejected(reason)
+        else:
+            assert caller is asking.peek(Credentials(SHOPPING), NOW)
+
+
+def shown(secret: str, host: str) -> Credentials:
+    cookie = f"doorward={site_cookie(SHOPPING, secret)}"
+    found = find_credentials([cookie], [], "doorward", host=host)
+    assert isinstance(found, Credentials)
+    assert found.session_digest == SHOPPING
+    return found
+
+
+def test_a_bearer_token_does_not_cover_for_a_sites_cookie() -> None:
+    found = find_credentials(
+        [f"doorward={site_cookie(SHOPPING, SHOP_SECRET)}"], ["Bearer bob"], "doorward", host="b"
+    )
+    assert isinstance(found, Credentials)
+    assert (found.token, found.host, found.site_key) == ("bob", "b", digest(SHOP_SECRET))
+
+
+def test_credentials_shown_elsewhere_are_others_only_if_they_are_a_sites() -> None:
+    own, of_site = Credentials("d"), shown(SHOP_SECRET, "shop.example")
+    assert own.shown_at("b") is own
+    assert of_site.shown_at("shop.example") is of_site
+    assert of_site.shown_at("b").host == "b"

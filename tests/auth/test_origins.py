@@ -2,7 +2,7 @@
 
 import pytest
 
-from auth.origins import Origins
+from auth.origins import Origins, host_of
 from config.model import Configuration
 from config.reading import read_configuration
 
@@ -80,3 +80,24 @@ routes:
         hosts=frozenset({"app.example.com", "api.example.com"}),
         suffixes=(".tenant.example.com",),
     )
+
+
+def test_sites_are_ours_with_their_own_port_and_may_be_returned_to() -> None:
+    text = """
+version: 1
+server: {public_url: "https://login.example.com"}
+login: {sites: ["https://shop.example.org:8443", "https://[::1]"]}
+upstreams: {up: "http://127.0.0.1:1"}
+routes: [{id: all, match: {path: /*}, upstream: up, access: signed-in}]
+"""
+    found = read_configuration(text, environment={}, read_file=lambda path: path, base_dir="/")
+    assert isinstance(found, Configuration), found
+    origins = Origins.of(found)
+    assert origins.sites == {"https://shop.example.org:8443", "https://[::1]"}
+    assert {host_of(each) for each in origins.sites} == {"shop.example.org", "::1"}
+    assert all(origins.is_own(host) for host in ("login.example.com", "shop.example.org", "::1"))
+    assert not origins.is_own("other.example.org")
+    accepted = origins.accepted("login.example.com", "login.example.com")
+    assert accepted > origins.sites
+    assert origins.of_request("shop.example.org", "shop.example.org:8443") in origins.sites
+    assert origins.of_request("shop.example.org", "shop.example.org") not in origins.sites

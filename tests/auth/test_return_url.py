@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auth.return_url import MAX_LENGTH, safe_return_url
+from auth.return_url import FALLBACK, MAX_LENGTH, origin_in, safe_return_url
 
 ORIGINS = frozenset({"https://app.example.com", "http://127.0.0.1:8080"})
 VECTORS: list[dict[str, Any]] = [
@@ -126,3 +126,18 @@ def test_a_lenient_browser_never_leaves(value: str) -> None:
 def test_a_result_is_safe_to_judge_again(value: str) -> None:
     result = safe_return_url(value, origins=ORIGINS)
     assert safe_return_url(result, origins=ORIGINS) == result
+
+
+def test_the_page_that_hands_on_may_be_returned_to_with_a_whole_url_in_its_query() -> None:
+    long = f"/.doorward/authorize?return_to={'a' * (3 * MAX_LENGTH)}"
+    assert safe_return_url(long, origins=frozenset()) == long
+    assert safe_return_url(long + "a" * MAX_LENGTH, origins=frozenset()) == FALLBACK
+    assert safe_return_url(f"/x?{'a' * MAX_LENGTH}", origins=frozenset()) == FALLBACK
+    for path in ("/.doorward/authorize/x", "/.doorward/Authorize", "/.doorward/authorizes"):
+        assert safe_return_url(path, origins=frozenset()) == FALLBACK
+
+
+def test_the_origin_of_a_url_is_what_it_begins_with() -> None:
+    assert origin_in("https://a.example:8443/x?y=https://b.example") == "https://a.example:8443"
+    assert origin_in("/x?y=https://b.example") == ""
+    assert origin_in("a\nb") == ""

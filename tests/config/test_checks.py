@@ -4,7 +4,14 @@ import pytest
 
 from config.checks import find_conflicts, public_origin
 from config.document import read_document
-from tests.config.reading_support import MINIMAL, ROUTE, configuration, place_of, problems
+from tests.config.reading_support import (
+    MINIMAL,
+    ROUTE,
+    configuration,
+    place_of,
+    problems,
+    read,
+)
 
 HTTPS = "server: {public_url: https://a.example}\n"
 
@@ -31,6 +38,21 @@ HTTPS = "server: {public_url: https://a.example}\n"
         ("session: {cookie: {same_site: none}}", "none", "only with https"),
         ("session: {cookie: {name: __Host-x}}", "__Host-x", "leave the prefix out"),
         ("login: {url: /.doorward/me}", "/.doorward/me", "there is only"),
+        (f"{HTTPS}login: {{sites: [shop.example]}}", "shop.example", "absolute URL"),
+        (f"{HTTPS}login: {{sites: ['https://b.example/x']}}", "'https://b", "serves from the root"),
+        (f"{HTTPS}login: {{sites: ['http://b.example']}}", "'http://b", "must be https"),
+        (f"{HTTPS}login: {{sites: ['https://a.example']}}", "'https://a.example']", "not one of"),
+        (f"{HTTPS}login: {{sites: ['https://a.example:9']}}", "'https://a.example:", "not one of"),
+        (
+            f"{HTTPS}login: {{sites: ['https://b.example', 'https://B.example:443']}}",
+            "'https://B",
+            "is the same",
+        ),
+        (
+            f"{HTTPS}login: {{url: /login, sites: ['https://b.example']}}",
+            "/login",
+            "for the bundled service",
+        ),
         ("login: {mail: {}}", "{}", "smtp or webhook"),
         ("login: {mail: {smtp: {server: '127.0.0.1:25'}}}", "{server", "login.mail.from is needed"),
         (
@@ -306,3 +328,26 @@ def test_on_a_public_route_there_is_no_access_token() -> None:
     assert (
         configuration(text.replace("public", "optional")).routes[0].access_token == "Authorization"
     )
+
+
+@pytest.mark.parametrize(
+    ("hosts", "takes"),
+    [
+        ("", True),
+        ("hosts: [b.example], ", True),
+        ("hosts: ['*.example'], ", True),
+        ("hosts: [B.Example], ", True),
+        ("hosts: [a.example], ", False),
+        ("hosts: ['*.b.example'], ", False),
+    ],
+)
+def test_a_site_is_the_host_of_a_route(hosts: str, *, takes: bool) -> None:
+    text = (
+        f"{HTTPS}version: 1\nupstreams: {{up: 'http://127.0.0.1:1'}}\n"
+        "login: {sites: ['https://b.example']}\n"
+        f"routes: [{{id: r, match: {{{hosts}path: /*}}, upstream: up, access: public}}]\n"
+    )
+    result = read(text)
+    found = [each.message for each in result] if isinstance(result, list) else []
+    assert any("no route takes that host" in each for each in found) is not takes
+    assert not takes or found == []

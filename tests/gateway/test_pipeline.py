@@ -263,3 +263,29 @@ def test_what_began_within_max_age_may_go_on_after_it() -> None:
     assert isinstance(late, Outcome)
     assert late.reason is Reason.AUTH_TIME_TOO_OLD
     assert is_allowed(SNAPSHOT, asked, identity)
+
+
+def test_a_cookie_is_a_sites_for_the_host_of_each_request_though_its_fields_were_read_once() -> (
+    None
+):
+    """A connection may ask several hosts with the same fields, and an absolute target names one."""
+    snapshot = snapshot_of(
+        BASE
+        + """
+routes:
+  - {id: all, match: {path: /*}, upstream: notes, access: signed-in}
+"""
+    )
+    cookie = f"Cookie: doorward=site.{'f' * 64}.{'s' * 43}\r\n"
+    one = head("GET", "/", "shop.example", cookie)
+    other = head("GET", "http://help.example/", "help.example", cookie)
+    other.section.take_over(one.section)
+    known = Known(ABSENT)
+    for each in (one, other, one):
+        other.section.take_over(one.section)
+        decide_at_once(snapshot, each, known, 0.0)
+    assert [asked.host for asked, *_ in known.asked] == [
+        "shop.example",
+        "help.example",
+        "shop.example",
+    ]
