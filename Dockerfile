@@ -13,6 +13,7 @@ RUN python -m venv /opt/doorward \
 COPY config config
 COPY auth auth
 COPY gateway gateway
+COPY examples examples
 RUN /opt/doorward/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.11-slim-trixie

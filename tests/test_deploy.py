@@ -1,7 +1,6 @@
 """What the examples and reference pages promise, held against the code."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,8 +85,3 @@ def test_every_metric_is_in_the_reference_with_its_labels() -> None:
         assert kind == family.kind.removesuffix("_max")
         assert re.findall(r"`(\w+)`", labels) == list(family.labels)
     assert not documented
-
-
-def test_pages_of_the_gateway_are_in_the_distribution() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert "pages/*" in project["tool"]["setuptools"]["package-data"]["gateway"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from examples.notes.service import make_application
+from .service import make_application
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jinja2
 from aiohttp import WSMsgType, web
 
-from examples.notes.storage import Note, Notes
+from .storage import Note, Notes
 
 NOTES = web.AppKey("notes", Notes)
 LISTENERS = web.AppKey("listeners", dict[str, set[asyncio.Queue[str]]])

@@ -92,10 +92,10 @@ class DemoService:
         parent = os.getpid()
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
             [
-                *(sys.executable, "-m", "examples.notes"),
+                # examples/notes, under the name that pyproject.toml gives it
+                *(sys.executable, "-m", "gateway.notes"),
                 *("--listen", address, "--data", str(self._data)),
             ],
-            cwd=Path(__file__).parents[2],  # the example is in the repository, in no package
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the gateway, which stops us last
             preexec_fn=lambda: _end_with(parent),  # noqa: PLW1509 - one thread, before any loop
