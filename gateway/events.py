@@ -37,6 +37,9 @@ class ExchangeFinished(msgspec.Struct):
     remote: str = ""
     error: str = ""
     """The code of `X-Doorward-Error`, or what went wrong after the head had been sent."""
+    times: int = 1
+    """How many such exchanges it stands for: more than one only for requests that an overloaded
+    worker refused one after the other. Its numbers of bytes are of all of them."""
 
 
 class Observer(Protocol):

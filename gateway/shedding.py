@@ -4,23 +4,33 @@ How this works. A timer that should fire every `PROBE_SECONDS` fires late when t
 busy, and by as much as any request waits before it is looked at. One late beat is nothing: a
 reload, a burst. When all beats of a whole window were late, work is standing in line, and whatever
 is taken in now only lengthens it for those who wait already (the rule of CoDel, RFC 8289: the
-smallest delay of an interval counts). Then a share of the new requests is refused, a little more
-with each beat that is still late, a little less with each that is not. So the line gets short
-again, and what has been taken is served.
-"""
+smallest delay of an interval counts). Then a share of the new requests is refused: more with each
+beat that is still late, and the more the later it is, for the line grows by a factor in each turn
+of the loop; a little less with each beat that is not. So the line gets short again, and what has
+been taken is served.
 
-from collections import deque
+Once work is being turned away, a beat counts as late much earlier: nobody who is let in shall wait
+for as long as it takes to be sure that there is an overload. And a client that was turned away is
+not read again before `REST_SECONDS` have passed, so that one that asks on and on, whatever it was
+told, takes no more than its share of what is left.
+"""
 
 PROBE_SECONDS = 0.1
 """Between two beats."""
 LATE_SECONDS = 0.4
 """A beat that comes so much too late says that the loop is overloaded."""
-WINDOW = 4
-"""Beats that must all be late: two seconds, and longer the later they are."""
+STILL_LATE_SECONDS = 0.15
+"""The same while work is turned away; a full turn of a busy loop is well below it."""
+WINDOW_SECONDS = 2.0
+"""For how long all beats must be late, and they must be two at least."""
 STEP_UP = 0.2
+"""For a beat that is `LATE_SECONDS` late, and in proportion for others."""
+MOST_AT_ONCE = 0.5
 STEP_DOWN = 0.05
 MOST = 0.95
 """Some are always let in, or nobody would notice that it is over."""
+REST_SECONDS = 0.25
+"""How long a connection is not read after a request on it was turned away."""
 
 
 class Shedder:
@@ -28,12 +38,18 @@ class Shedder:
 
     def __init__(self) -> None:
         self.share = 0.0
-        self._late: deque[float] = deque(maxlen=WINDOW)
+        self._late_for = 0.0
+        """Since when all beats have been late, seconds."""
+        self._late_before = False
 
     def beat(self, late: float) -> None:
         """Take note that a beat came *late* seconds after its time."""
-        self._late.append(late)
-        if late < LATE_SECONDS:
+        if late < (STILL_LATE_SECONDS if self.share else LATE_SECONDS):
+            self._late_for, self._late_before = 0.0, False
             self.share = max(0.0, round(self.share - STEP_DOWN, 4))
-        elif self.share or (len(self._late) == WINDOW and min(self._late) >= LATE_SECONDS):
-            self.share = min(MOST, round(self.share + STEP_UP, 4))
+            return
+        self._late_for = round(self._late_for + PROBE_SECONDS + late, 4)
+        if self.share or (self._late_before and self._late_for >= WINDOW_SECONDS):
+            step = STEP_UP * (PROBE_SECONDS + late) / (PROBE_SECONDS + LATE_SECONDS)
+            self.share = min(MOST, round(self.share + min(step, MOST_AT_ONCE), 4))
+        self._late_before = True

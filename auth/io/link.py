@@ -21,6 +21,8 @@ from auth.ports import AuthUnavailable
 
 PATIENCE = 0.8
 """Seconds that the oldest command in flight may take."""
+_TURNS = 3
+"""Turns of the loop: in one the question is written, in the next one the answer is read."""
 _HANDSHAKE = 0.5
 # To tell a new primary of 100,000 endings takes seconds; each part of it has `PATIENCE`.
 _GREETING = 30.0
@@ -78,6 +80,20 @@ async def _greet(connection: Connection, address: StoreAddress) -> tuple[int, ..
     version = greeting.get(b"version")
     parts = version.split(b".") if isinstance(version, bytes) else []
     return tuple(map(int, parts)) if all(map(bytes.isdigit, parts)) else ()
+
+
+async def _waits_in_vain(connection: Connection) -> bool:
+    """Tell whether the server has not answered the oldest command in time.
+
+    A loop that is busy asks late, and before it has read what came meanwhile: a worker with too
+    much to do would take its store for dead, and refuse everybody who is signed in. So what is
+    there is read first, which a turn of the loop does.
+    """
+    for _ in range(_TURNS):
+        if connection.oldest_wait(boottime()) <= PATIENCE:
+            return False
+        await asyncio.sleep(0)
+    return connection.oldest_wait(boottime()) > PATIENCE
 
 
 class Link:
@@ -169,7 +185,7 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._beat):
                     await gone.wait()
-            if connection.oldest_wait(boottime()) > PATIENCE:
+            if await _waits_in_vain(connection):
                 self._fail(TimeoutError(f"no answer for {PATIENCE} s"))
                 connection.close()
 

@@ -33,8 +33,8 @@ PIPE_WRITE = 4096
 """POSIX PIPE_BUF: what several workers write to one pipe in pieces of this size stays whole."""
 
 
-class AccessLine(msgspec.Struct, frozen=True):
-    """One line, with the keys of the contract (section 7) in their order."""
+class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line, with the keys of the contract (section 7) in their order, and `times` if not 1."""
 
     time: str
     request_id: str
@@ -55,6 +55,7 @@ class AccessLine(msgspec.Struct, frozen=True):
     bytes_out: int
     remote: str
     error: str
+    times: int = 1
 
 
 class _Lines:

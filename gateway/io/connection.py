@@ -34,7 +34,7 @@ from gateway.bad_request import BadRequest
 from gateway.framing import ChunkedScanner
 from gateway.io.answering import answer_bytes
 from gateway.io.exchange import Exchange
-from gateway.io.lingering import Lingering, duplicate
+from gateway.io.lingering import duplicate
 from gateway.io.relay import Tunnel
 from gateway.io.tls import asked_name
 from gateway.io.upstream import WRITE_BUFFER
@@ -122,7 +122,6 @@ class ClientConnection(RequestHandler):
         "_held",
         "_last",
         "_length_left",
-        "_lingering",
         "_parting",
         "_pending",
         "_pumping",
@@ -172,8 +171,6 @@ class ClientConnection(RequestHandler):
         self._half_closed = False
         self._parting: socket.socket | None = None
         """Keeps the connection alive when the transport has closed its end."""
-        self._lingering = serving.lingering
-        """Who empties it then."""
         self._length_left = 0
         self._scanner: ChunkedScanner | None = None
         self._tunnel: Tunnel | None = None
@@ -193,7 +190,7 @@ class ClientConnection(RequestHandler):
                 self._put_aside(rest)
         elif self._last:
             return
-        elif self.exchange is not None or self._paused:
+        elif self.exchange is not None or self._paused or self._held:
             self._put_aside(data)
         elif self._pending:
             seen = len(self._pending)
@@ -216,7 +213,7 @@ class ClientConnection(RequestHandler):
             self._begin(data[:end] if rest else data)
             if rest and self.content_unread:
                 rest = self._read_content(rest)
-            if self.exchange is not None or self._paused:
+            if self.exchange is not None or self._paused or self._held:
                 # A client that asks on and on and takes no answer must not fill our memory.
                 if rest:
                     self._put_aside(rest)
@@ -249,6 +246,9 @@ class ClientConnection(RequestHandler):
             )
         except BadRequest as error:
             self.refuse(error)
+            return
+        overload = serving.overload
+        if overload.shedder.share and overload.refuses(self, head, last=serving.draining):
             return
         if head.chunked:
             self._scanner = ChunkedScanner(limit=serving.limits.body)
@@ -342,11 +342,25 @@ class ClientConnection(RequestHandler):
         self.transport.write(data)
         return content
 
-    def turn_away(self, answer: Answer, lingering: Lingering) -> None:
-        """Answer before anything was asked, and read nothing; *lingering* sees to the end."""
-        self._lingering = lingering
-        self.write_answer(answer, method="GET", keep=False)
-        self._close_in_stages()
+    def turn_down(self, answer: bytes, *, keep: bool) -> bool:
+        """Write *answer*, a whole one; return whether reading rests until `read_on` is called."""
+        if self.transport is None:
+            return False
+        self.transport.write(answer)
+        if not keep:
+            self._close_in_stages()
+            return False
+        self.deadline = self._loop.time() + self.serving.limits.idle_timeout
+        self.hold_reading(hold=True)
+        return True
+
+    def read_on(self) -> None:
+        """Read again after a rest."""
+        if self.exchange is None and self._tunnel is None and self._held:
+            if self._pending:
+                self._next_request()
+            else:
+                self.hold_reading(hold=False)
 
     def write(self, data: bytes) -> None:
         """Write bytes that belong to no answer: an interim one."""
@@ -544,7 +558,7 @@ class ClientConnection(RequestHandler):
         super().connection_lost(exc)
         if self._parting is not None and exc is None:
             parting, self._parting = self._parting, None
-            self._lingering.take(parting)
+            self.serving.lingering.take(parting)
         self._stay_no_longer()
         if self.exchange is not None:
             self.exchange.client_lost()

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -113,6 +114,8 @@ class CallingEnd:
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[_Reply]] = {}
         self._closed = False
+        self.heard_at = time.monotonic()
+        """When the last reply came, a late one included."""
         self._task = asyncio.create_task(self._read_replies())
 
     @classmethod
@@ -159,6 +162,7 @@ class CallingEnd:
         try:
             while line := await self._reader.readline():
                 reply = decode(line)
+                self.heard_at = time.monotonic()
                 waiting = self._waiting.get(reply.id)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(reply)
@@ -195,6 +199,11 @@ async def serve_commands(
         writer.write(msgspec.json.encode(reply) + b"\n")
 
     async for call in _calls(reader):
+        if isinstance(call.command, Measure):
+            # Nothing to wait for, and each task would cost a turn of the loop: where turns are
+            # long, because there is too much to do, numbers are wanted most.
+            await answer(call)
+            continue
         task = asyncio.create_task(answer(call))
         running.add(task)
         task.add_done_callback(running.discard)

@@ -136,18 +136,18 @@ class Counters:
 
     def __call__(self, event: ExchangeFinished) -> None:
         """Count *event*."""
-        duration = event.duration
+        duration, times = event.duration, event.times
         kind = (event.route, event.upstream, event.status // 100, event.decision, event.reason)
         counts = self._counted.get(kind)
         if counts is None:
             counts = self._counted[kind] = [0.0] * (_BUCKETS + 3)
-        counts[bisect_left(DURATION_BOUNDS, duration)] += 1
-        counts[_SUM] += duration
+        counts[bisect_left(DURATION_BOUNDS, duration)] += times
+        counts[_SUM] += duration * times
         counts[_BYTES_IN] += event.bytes_in
         counts[_BYTES_OUT] += event.bytes_out
         if event.error and event.upstream:
             error = (event.upstream, event.error)
-            self._errors[error] = self._errors.get(error, 0) + 1
+            self._errors[error] = self._errors.get(error, 0) + times
 
     def measurement(self) -> Measurement:
         """Return what has been counted so far."""

@@ -22,6 +22,7 @@ from auth.io.tasks import stop
 from auth.revocation import TokenRef
 from gateway.bad_request import BadRequest
 from gateway.events import Observer
+from gateway.io.accepting import Acceptor
 from gateway.io.connection import ClientConnection, Server
 from gateway.io.exchange import Exchange
 from gateway.io.generation import ServerState, make_generation
@@ -57,9 +58,6 @@ WRITE_STALL_SECONDS = 60.0
 WRITE_STALL_BYTES = 1024 * 8
 """So that a byte now and then does not hold an answer for ever, as with nginx's `send_timeout`."""
 
-HANDSHAKE_SECONDS = 10.0
-"""Time limit of a TLS handshake."""
-
 # What the kernel takes of an answer before it is sent: for a client that takes nothing it would let
 # its buffer grow to megabytes. A quarter of one keeps fast clients busy.
 _UNSENT = (socket.TCP_NOTSENT_LOWAT, 256 * 1024)
@@ -84,7 +82,7 @@ class GatewayServer:
         self._health = HealthChecks()
         self._sweep_seconds = sweep_seconds
         self._silence: Callable[[str], float] = lambda _: 0.0  # nothing is watched: no silence
-        self._listeners: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._sweeper: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
         self._health.watch(self._generation.pools.values())
@@ -102,14 +100,7 @@ class GatewayServer:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 for option, value in (*KEEPALIVE, _UNSENT):
                     listener.setsockopt(socket.IPPROTO_TCP, option, value)
-            self._listeners.append(
-                await self._loop.create_server(
-                    server,
-                    sock=listener,
-                    ssl=tls,
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
-                )
-            )
+            self._acceptors.append(Acceptor(listener, self._serving, server, tls=tls))
         self._sweeper = asyncio.create_task(self._sweep_for_ever())
         self._prober = asyncio.create_task(self._probe_for_ever())
 
@@ -132,8 +123,8 @@ class GatewayServer:
         after *timeout* seconds is aborted.
         """
         self._serving.draining = True
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.stop()
         for connection in tuple(self._serving.connections):
             if connection.exchange is None:
                 connection.close_idle()
@@ -152,8 +143,8 @@ class GatewayServer:
 
     async def close(self) -> None:
         """End everything now."""
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            await acceptor.close()
         for exchange in tuple(self._serving.exchanges):
             exchange.cut(Reason.DRAINING)
         for connection in tuple(self._serving.connections):
@@ -230,7 +221,7 @@ class GatewayServer:
         return {
             "connections": float(len(self._serving.connections)),
             "connections_refused": float(self._serving.refused_connections),
-            "requests_shed": float(self._serving.shed),
+            "requests_shed": float(self._serving.overload.count),
             "upstream_connections": float(
                 sum(len(endpoint.open) for pool in pools for endpoint in pool.endpoints)
             ),
@@ -244,12 +235,12 @@ class GatewayServer:
     # Overload ------------------------------------------------------------------------------------
 
     async def _probe_for_ever(self) -> None:
-        """Tell the shedder how late the loop is (see `gateway.shedding`)."""
-        shedder, loop = self._serving.shedder, self._loop
+        """Tell how late the loop is (see `gateway.shedding`)."""
+        overload, loop = self._serving.overload, self._loop
         while True:
             due = loop.time() + PROBE_SECONDS
             await asyncio.sleep(PROBE_SECONDS)
-            shedder.beat(loop.time() - due)
+            overload.beat(loop.time() - due)
 
     # Time limits ---------------------------------------------------------------------------------
 

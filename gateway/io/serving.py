@@ -39,7 +39,6 @@ from gateway.forwarding import plan
 from gateway.head import RequestHead
 from gateway.io.answering import CONTINUE
 from gateway.io.endpoints import (
-    ENDS_SESSIONS,
     Endpoints,
     cookies_of,
     read_form,
@@ -50,6 +49,7 @@ from gateway.io.exchange import REPEATABLE, Exchange
 from gateway.io.generation import Generation
 from gateway.io.ids import Ids
 from gateway.io.lingering import Lingering
+from gateway.io.overload import Overload
 from gateway.io.pool import ConnectFailed, EndpointPool
 from gateway.io.upstream import UpstreamConnection
 from gateway.kept_forms import may_be_kept
@@ -57,7 +57,6 @@ from gateway.outcome import Outcome
 from gateway.pipeline import Waiting, conclude_waiting, decide, decide_at_once
 from gateway.responses import answer_bad_request, answer_error, answer_outcome
 from gateway.routing import is_own
-from gateway.shedding import Shedder
 
 if TYPE_CHECKING:
     from gateway.io.connection import ClientConnection
@@ -86,17 +85,18 @@ class Serving:
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self.lingering = Lingering(LINGERING_AT_ONCE)
-        self._turned_away = Lingering(TURNED_AWAY_AT_ONCE)
+        self.turned_away = Lingering(TURNED_AWAY_AT_ONCE)
+        """Those that were turned away."""
         self.refused_connections = 0
-        self.shedder = Shedder()
-        self.shed = 0
-        """Requests refused by it."""
+        self._taken = 0
+        """Connections, with those whose handshake is under way."""
         self._by_network: dict[str, int] = {}
-        """Connections by the client's network; kept in any case, as a reload may bring a limit."""
+        """The same by the client's network; kept in any case, as a reload may bring a limit."""
         self._emptied: asyncio.Event | None = None
         self._ids = Ids()
         # Not for secrets; a seeded generator costs a tenth of the system's.
         self._random = Random(SystemRandom().getrandbits(256))  # noqa: S311 - see above
+        self.overload = Overload(self._random, self._observe)
         self._endpoints = Endpoints()
         self.use(generation)
 
@@ -106,26 +106,37 @@ class Serving:
         server = generation.snapshot.configuration.server
         self.limits = server.limits
         self.allow_encoded_slash = generation.snapshot.table.allows_encoded_slash
+        self.overload.use(generation.snapshot)
 
     # What the client connection calls ------------------------------------------------------------
 
+    def take(self, address: str) -> str | None:
+        """Count a new connection from *address* in; return whose it is, None if there is no room.
+
+        Whoever took it gives it back, unless a connection comes of it.
+        """
+        network, limits = network_of(address), self.limits
+        same = self._by_network.get(network, 0)
+        most = limits.connections_per_address
+        crowded = most and same >= most and not self._is_trusted(address)
+        if crowded or self._taken >= limits.connections:
+            self.refused_connections += 1
+            return None
+        self._taken += 1
+        self._by_network[network] = same + 1
+        return network
+
+    def give_back(self, network: str) -> None:
+        """Count a connection of *network* out."""
+        self._taken -= 1
+        left = self._by_network.pop(network, 0) - 1
+        if left > 0:
+            self._by_network[network] = left
+
     def connected(self, connection: "ClientConnection") -> None:
-        """Take note of a new connection, or turn it away politely."""
+        """Take note of a new connection."""
         self.connections.add(connection)
-        network = connection.network = network_of(connection.remote)
-        same = self._by_network[network] = self._by_network.get(network, 0) + 1
-        limits = self.limits
-        surplus = len(self.connections) - limits.connections
-        if limits.connections_per_address and not self._is_trusted(connection.remote):
-            surplus = max(surplus, same - limits.connections_per_address)
-        if surplus <= 0:
-            return
-        self.refused_connections += 1
-        if self._turned_away.full:
-            connection.reset()
-        else:
-            answer = answer_error(Reason.OVERLOADED, request_id="", close=True)
-            connection.turn_away(answer, self._turned_away)
+        connection.network = network_of(connection.remote)
 
     def _is_trusted(self, address: str) -> bool:
         trusted = self.generation.snapshot.configuration.server.trusted_proxies
@@ -134,9 +145,7 @@ class Serving:
     def disconnected(self, connection: "ClientConnection") -> None:
         """Take note that a connection is gone."""
         self.connections.discard(connection)
-        left = self._by_network.pop(connection.network, 0) - 1
-        if left > 0:
-            self._by_network[connection.network] = left
+        self.give_back(connection.network)
         if self._emptied is not None and not self.connections:
             self._emptied.set()
 
@@ -152,12 +161,12 @@ class Serving:
     def sweep(self, now: float) -> None:
         """End the lingering that has taken too long by *now*, the loop's time."""
         self.lingering.sweep(now)
-        self._turned_away.sweep(now)
+        self.turned_away.sweep(now)
 
     def close(self) -> None:
         """Let nobody linger any more."""
         self.lingering.close()
-        self._turned_away.close()
+        self.turned_away.close()
 
     def begin(self, connection: "ClientConnection", head: RequestHead) -> Exchange:
         """Return the exchange for *head*."""
@@ -252,8 +261,6 @@ class Serving:
         head = exchange.head
         generation = exchange.generation
         self._identify(exchange)
-        if self.shedder.share and self._is_shed(exchange):
-            return True
         if head.ends_here:
             exchange.answer(_OPTIONS)
             return True
@@ -399,23 +406,6 @@ class Serving:
             return
         if not exchange.generation.snapshot.origins.is_own(host):
             raise BadRequest(421, "This connection is for another host.")
-
-    def _is_shed(self, exchange: Exchange) -> bool:
-        """Refuse a share of the new requests; ending a session must always be possible."""
-        path = exchange.head.target.path
-        if path in ENDS_SESSIONS or self._random.random() >= self.shedder.share:
-            return False
-        self.shed += 1
-        exchange.event.reason = Reason.OVERLOADED
-        exchange.answer(
-            answer_error(
-                Reason.OVERLOADED,
-                request_id=exchange.event.request_id,
-                head=exchange.head,
-                pages=exchange.generation.snapshot.pages,
-            )
-        )
-        return True
 
     def _conclude(self, exchange: Exchange, outcome: Outcome, kept: WayBack | None = None) -> bool:
         """Take note of *outcome*; answer unless it is a permit. Return whether it is one.

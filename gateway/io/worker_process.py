@@ -45,7 +45,6 @@ class WorkerProcess:
         self.generation = 0
         self.responsive = True
         self.started_at = time.monotonic()
-        self._answered_at = time.monotonic()
         self._process = process
         self._channel = channel
 
@@ -94,7 +93,6 @@ class WorkerProcess:
         """Have it serve the generation that it has prepared. Raises as `CallingEnd.call` does."""
         await self._channel.call(Commit(generation), timeout=COMMIT_SECONDS)
         self.generation = generation
-        self._answered_at = time.monotonic()
 
     async def abort(self, generation: int) -> None:
         """Have it forget what it prepared; if it cannot be told, the next prepare replaces it."""
@@ -103,8 +101,8 @@ class WorkerProcess:
 
     @property
     def silent_for(self) -> float:
-        """Seconds since it last answered a `measure`, or began."""
-        return time.monotonic() - self._answered_at
+        """Seconds since it last answered anything, be it too late, or began."""
+        return time.monotonic() - self._channel.heard_at
 
     async def measure(self) -> Measurement | None:
         """Return its numbers, or None (and no longer `responsive`) if it does not answer."""
@@ -114,7 +112,6 @@ class WorkerProcess:
             self.responsive = False
             return None
         self.responsive = True
-        self._answered_at = time.monotonic()
         return measurement
 
     async def reopen_logs(self) -> None:

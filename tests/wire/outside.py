@@ -22,7 +22,7 @@ class Outside:
     def __init__(self, process: Process, port: int, admin_port: int) -> None:
         self.process = process
         self.port = port
-        self._admin = f"http://127.0.0.1:{admin_port}"
+        self.admin = f"http://127.0.0.1:{admin_port}"
 
     async def connect(self) -> RawClient:
         return RawClient(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -41,7 +41,7 @@ class Outside:
         now = int(time())
         record = {"v": 1, "subject": subject, "created_at": now, "expires_at": now + 3600, **more}
         request = urllib.request.Request(
-            f"{self._admin}/api/sessions",
+            f"{self.admin}/api/sessions",
             data=json.dumps(record).encode(),
             headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
         )

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import hiredis
 import pytest
+import uvloop
 
 from auth.io.address import StoreAddress, parse_store_url
 from auth.io.connection import Connection, StoreLost
@@ -377,3 +379,42 @@ async def test_a_server_that_takes_the_connection_and_says_nothing_is_an_outage(
                 await asyncio.wait_for(link.ready(), LATE)
         finally:
             await link.close()
+
+
+def test_a_loop_with_long_turns_does_not_take_its_store_for_dead(
+    valkey_process: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the loop that workers run on: it runs its timers before it reads."""
+    monkeypatch.setattr("auth.io.link.PATIENCE", 0.1)
+
+    async def work_in_long_turns() -> bool:
+        address = parse_store_url(valkey_process.tcp_url)
+        loop = asyncio.get_running_loop()
+        link = Link(
+            lambda: open_connection(address, channel="", tracking=False),
+            beat=0.02,
+            on_up=_nothing,
+            on_tick=lambda connection: connection.send((b"PING",), lambda _: None),
+        )
+        first = await link.ready()
+        turns = 8
+
+        def work() -> None:
+            nonlocal turns
+            time.sleep(0.15)
+            turns -= 1
+            if turns:
+                loop.call_soon(work)
+
+        loop.call_soon(work)
+        while turns:
+            await asyncio.sleep(0)
+        kept = link.connection is first and not first.lost
+        await link.close()
+        return kept
+
+    assert uvloop.run(work_in_long_turns())
+
+
+async def _nothing(_: Connection) -> None:
+    pass

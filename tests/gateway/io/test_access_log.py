@@ -50,6 +50,17 @@ async def test_a_line_has_the_keys_of_the_contract_in_their_order(tmp_path: Path
     assert written["error"] == ""
 
 
+async def test_a_line_that_stands_for_many_says_for_how_many(tmp_path: Path) -> None:
+    log = AccessLog(LogSink(str(tmp_path / "access.jsonl")))
+    shed = event()
+    shed.times = 3
+    log(shed)
+    log.close()
+    written = json.loads((tmp_path / "access.jsonl").read_text())
+    assert list(written) == [*CONTRACT_KEYS, "times"]
+    assert written["times"] == 3
+
+
 @pytest.mark.parametrize(
     "path",
     ['/a"b', "/a\nb", "/\x1b[31m", "/\xff", "/\u2028"],

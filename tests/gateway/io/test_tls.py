@@ -181,7 +181,7 @@ async def test_http_1_1_is_the_protocol_that_is_negotiated(tmp_path: Path) -> No
 async def test_a_handshake_that_does_not_come_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.io.server.HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr("gateway.io.accepting.HANDSHAKE_SECONDS", 0.2)
     one = make_certificate(tmp_path, "one", "one.example")
     async with serving(Certificates([one])) as running:
         client = await running.connect()
