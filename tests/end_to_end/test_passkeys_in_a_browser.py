@@ -51,9 +51,9 @@ class Place(NamedTuple):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    port = free_port()
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    port, tmp_path = free_port(), tmp_path_factory.mktemp("gateway")
     (tmp_path / "routes.yaml").write_text(ROUTES.format(port=port))
     gateway = Gateway(tmp_path, environment={})
     yield Place(gateway, f"http://localhost:{port}")
@@ -123,9 +123,9 @@ async def set_password(page: Page, link: str) -> None:
     await expect(page.get_by_role("heading", level=1)).to_have_text("Your password is set")
 
 
-async def sign_in(page: Page, place: Place) -> None:
+async def sign_in(page: Page, place: Place, login: str) -> None:
     await page.goto(f"{place.url}/.doorward/login?return_to={place.url}/.doorward/account")
-    await page.get_by_label("User name").fill("ada")
+    await page.get_by_label("User name").fill(login)
     await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Sign in", exact=True).click()
 
@@ -170,7 +170,7 @@ async def test_from_an_invitation_to_a_passkey_and_no_password(
     link = re.search(r"http://\S+", said)
     assert link is not None
     await set_password(page, link[0])
-    await sign_in(page, place)
+    await sign_in(page, place, "ada")
     await set_app_up(page)
     await page.goto(f"{place.url}/.doorward/account")
     assert (await identity(window, place))["acr"] == "mfa"
@@ -187,7 +187,7 @@ async def test_from_an_invitation_to_a_passkey_and_no_password(
     await window.look("account")
 
     await sign_out(page, place)
-    await sign_in(page, place)
+    await sign_in(page, place, "ada")
     await expect(page.get_by_role("alert").first).to_contain_text("password is wrong")
 
     # A route that rules phishing out: sent to sign in, and back.
@@ -206,11 +206,11 @@ async def test_after_the_password_and_with_a_route_that_wants_more(
     place: Place, window: Window
 ) -> None:
     page = window.page
-    said = place.doorward("invite", "ada", "--print")
+    said = place.doorward("invite", "bob", "--print")
     link = re.search(r"http://\S+", said)
     assert link is not None
     await set_password(page, link[0])
-    await sign_in(page, place)
+    await sign_in(page, place, "bob")
     assert (await identity(window, place))["acr"] == ""
     # The way to what wants a passkey leads over making one, and on.
     await page.goto(f"{place.url}/vault")
@@ -221,7 +221,7 @@ async def test_after_the_password_and_with_a_route_that_wants_more(
         await page.get_by_role("link", name="I have kept them").click()
 
     await sign_out(page, place)
-    await sign_in(page, place)
+    await sign_in(page, place, "bob")
     await expect(page.get_by_role("heading", level=1)).to_have_text("One more step")
     await window.look("second-factor")
     # Whoever is not recognised is told so, and may try again.
@@ -235,7 +235,7 @@ async def test_after_the_password_and_with_a_route_that_wants_more(
 
 
 async def test_without_a_script_everything_else_works(place: Place, window: Window) -> None:
-    said = place.doorward("invite", "ada", "--print")
+    said = place.doorward("invite", "eve", "--print")
     link = re.search(r"http://\S+", said)
     browser = window.page.context.browser
     assert link is not None
@@ -248,5 +248,5 @@ async def test_without_a_script_everything_else_works(place: Place, window: Wind
     assert "<noscript><p" in await page.content()
     assert "Passkeys need JavaScript." in await page.content()
     await expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_hidden()
-    await sign_in(page, place)
+    await sign_in(page, place, "eve")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Your account")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from auth.login.messages import LoginAnswer
+from auth.login.one_time import OneTimeLinks, Purpose
 from auth.login.service import LoginService
 from auth.login.throttle import BEGINNING, StoreThrottle
 from tests.auth.login.authenticator import Authenticator
@@ -257,7 +258,9 @@ async def test_who_lost_all_passkeys_needs_a_link_and_a_recovery_code(site: Site
         if tag == "code"
     ]
     await browser.post(PASSKEYS, {"alone": "1"})
-    site.accounts.set_password("ada", NEW["new_password"])  # as a link does
+    links = OneTimeLinks(site.accounts)
+    secret = links.make(Purpose.RESET, site.accounts.find("ada"), lifetime=60.0)
+    links.set_password(secret, NEW["new_password"])
     again = site.browser()
     await again.post(LOGIN, {"username": "ada", "password": NEW["new_password"]})
     assert not again.session
