@@ -17,7 +17,8 @@ over. The rules, with the promise each of them checks:
 - `not_recovered`: an outage long after the last fault.
 
 A rollback (a new primary without the last writes) undoes what only the store knew: endings count
-after it if every gateway had acknowledged them; bare deletes and sign-ins do not.
+after it if every gateway had acknowledged them; bare deletes and sign-ins do not. The store knows
+nothing of a bearer token but that it is revoked: for tokens FLUSHALL is a rollback to the start.
 """
 
 from collections import defaultdict
@@ -30,6 +31,7 @@ from tests.faults.history import History, Operation
 NEVER = float("inf")
 # The rates of two clocks, and what lies between reading them (docs/revocation.md, Assumptions).
 MARGIN = 0.01
+MADE = frozenset({"create", "put", "issue"})
 ENDINGS = frozenset({"end", "end_subject", "end_all"})
 OVER = frozenset({"session_ended", "session_unknown"})
 
@@ -71,10 +73,11 @@ class _Judge:
     def __init__(self, history: History) -> None:
         self._history = history
         self._rollbacks = [each for each in history.operations if each.kind == "rollback"]
+        self._flushes = [each for each in history.operations if each.kind == "flush"]
         self._sessions: dict[str, _Facts] = {}
         by_subject: dict[str, list[_Facts]] = defaultdict(list)
         for each in history.operations:
-            if each.kind in ("create", "put") and each.result == "ok":
+            if each.kind in MADE and each.result == "ok":
                 facts = self._sessions[each.session] = _Facts(each)
                 by_subject[each.subject].append(facts)
         for each in sorted(history.operations, key=lambda operation: operation.ended):
@@ -103,7 +106,7 @@ class _Judge:
 
     def _concerned(self, each: Operation, by_subject: dict[str, list[_Facts]]) -> Iterable[_Facts]:
         if each.kind in ("end_all", "flush"):
-            return self._sessions.values()
+            return [facts for facts in self._sessions.values() if facts.made.kind != "issue"]
         if each.kind == "rollback":
             return [facts for facts in self._sessions.values() if facts.made.ended >= each.since]
         if each.kind in ("end_subject", "epoch"):
@@ -136,13 +139,14 @@ class _Judge:
             yield Violation("wrong_identity", use, made)
         if use.started > made.expires_at + MARGIN:
             yield Violation("admitted_after_expiry", use, made)
-        ended = self._first_in_force(facts.ended, use.started)
+        ended = self._first_in_force(facts, facts.ended, use.started)
         if ended is not None:
             yield Violation("admitted_after_end", use, ended)
-        deleted = self._first_in_force(facts.deleted, use.started - late)
+        deleted = self._first_in_force(facts, facts.deleted, use.started - late)
         if deleted is not None:
             yield Violation("admitted_after_delete", use, deleted)
-        refused = self._first_in_force(facts.refused, use.started - late) or self._seen(facts, use)
+        refused = self._first_in_force(facts, facts.refused, use.started - late)
+        refused = refused or self._seen(facts, use)
         if refused is not None:
             yield Violation("came_back", use, refused)
         for replaced in facts.replaced:
@@ -151,12 +155,15 @@ class _Judge:
                 yield Violation("stale_record", use, replaced)
                 break
 
-    def _first_in_force(self, told: list[Operation], before: float) -> Operation | None:
+    def _first_in_force(
+        self, facts: _Facts, told: list[Operation], before: float
+    ) -> Operation | None:
         """Return the first of *told* that ended before then and was not undone; they are sorted."""
+        undoing = self._rollbacks + (self._flushes if facts.made.kind == "issue" else [])
         for each in told:
             if each.ended >= before:
                 return None
-            if not any(self._undoes(rollback, each) for rollback in self._rollbacks):
+            if not any(self._undoes(rollback, each) for rollback in undoing):
                 return each
         return None
 

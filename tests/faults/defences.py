@@ -130,6 +130,13 @@ class WithoutMemory(RedisSessionStore):
         self._reader.endings = NoMemory()
 
 
+class WithoutMarks(RedisSessionStore):
+    """A token is revoked, and its bucket is not marked before."""
+
+    async def _mark(self, name: str, seconds: float) -> None:
+        pass
+
+
 class WithOldCopies(RedisSessionStore):
     """A new connection goes on with what was cached on the one before."""
 

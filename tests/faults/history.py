@@ -12,6 +12,7 @@ import msgspec
 Kind = Literal[
     "create",
     "put",
+    "issue",
     "use",
     "end",
     "end_subject",
@@ -29,7 +30,9 @@ clock = time.monotonic
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One thing that a client did."""
+    """One thing that a client did. A bearer token is a session that no record stands for: it is
+    `issue`d, and lives unless something says otherwise.
+    """
 
     kind: Kind
     started: float
@@ -37,7 +40,7 @@ class Operation(msgspec.Struct, frozen=True):
     result: Result
     session: str = ""
     subject: str = ""
-    """Of `create`, `put` and `end_subject`: whose; of an admitted `use`: who it was taken for."""
+    """Whose it is that was made, or ended by `end_subject`; who an admitted `use` was taken for."""
     version: int = 0
     """Of `put` and `replace`: of the record; of an admitted `use`: which one was in force."""
     gateway: str = ""

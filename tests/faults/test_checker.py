@@ -121,6 +121,34 @@ def test_what_a_worker_saw_to_have_ended_it_never_admits_again_even_after_a_fail
         assert check(several) == []
 
 
+@pytest.mark.parametrize(
+    ("sure", "flushed", "rules"),
+    [
+        (True, True, ["admitted_after_end"]),
+        (False, True, []),
+        (False, False, ["admitted_after_end"]),
+    ],
+    ids=["all had heard", "not all had heard, and it was lost", "it was not lost"],
+)
+def test_a_token_is_revoked_until_the_store_loses_what_not_all_have_heard(
+    sure: bool,  # noqa: FBT001 - a table's column
+    flushed: bool,  # noqa: FBT001
+    rules: list[str],
+) -> None:
+    issued = Operation("issue", 0.0, 0.1, "ok", S, "u1")
+    flush = [Operation("flush", 2.0, 2.1, "ok")] if flushed else []
+    operations = (issued, admitted(0.5), ending(sure=sure), *flush, admitted(3.0))
+    assert [each.rule for each in check(History(LEASE, operations))] == rules
+
+
+def test_a_token_lives_although_all_sessions_end_and_the_store_is_emptied() -> None:
+    issued = Operation("issue", 0.0, 0.1, "ok", S, "u1")
+    others = (ending("end_all"), Operation("flush", 2.0, 2.1, "ok"))
+    assert check(History(LEASE, (issued, *others, admitted(9.0)))) == []
+    (found,) = check(History(LEASE, (issued, *others, refused(9.0))))
+    assert found.rule == "wrongly_refused"
+
+
 KEPT: dict[str, Sequence[Operation]] = {
     "a request that began before the answer": [create(), ending(), admitted(1.19)],
     "a copy within a lease of a bare delete": [create(), ending("delete"), admitted(1.6)],

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Valkey
 from tests.faults.checker import Violation, check
 from tests.faults.history import History
-from tests.faults.small_world import run_history
+from tests.faults.small_histories import run_history
 
 pytestmark = pytest.mark.wire
 

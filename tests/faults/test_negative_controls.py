@@ -20,7 +20,7 @@ from tests.faults.defences import (
     WithoutTicket,
     opener_of,
 )
-from tests.faults.small_world import run_history
+from tests.faults.small_histories import run_history
 
 pytestmark = pytest.mark.wire
 
