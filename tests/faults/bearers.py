@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from auth.ports import AuthUnavailable
-from auth.revocation import TokenRef, token_ref
+from auth.revocation import TokenRef, revoked_key, token_ref
 from tests.faults.history import Result, clock
 from tests.faults.small_world import Client, World
 
@@ -44,7 +44,11 @@ class Bearer(Client):
         token, jti, subject = self._random.choice(self._tokens[-6:])
         if self._random.random() < 0.5:
             await self._look_at(token)
-        if self._random.random() < 0.7:
+        how = self._random.random()
+        if how < 0.2:
+            await self._revoke_and_die(token)
+            await asyncio.sleep(self._world.lease + 0.015)
+        elif how < 0.7:
             await self._end(
                 "end",
                 lambda store: store.revoke_token(_IDP, jti, token.expires_at),
@@ -57,6 +61,17 @@ class Bearer(Client):
                 subject=f"bearer {subject}",
             )
         await self._look_at(token)
+
+    async def _revoke_and_die(self, token: TokenRef) -> None:
+        """Do what a gateway does that dies before it has told anybody."""
+        store, started = self._world.stores[self._gateway()], clock()
+        result: Result = "ok"
+        try:
+            await store._mark(token.name, 3600.0)
+            await store._call_all([("SET", revoked_key(token.name), "revoked", "EX", 3600)])
+        except AuthUnavailable:
+            result = "unknown"
+        self._record("delete", started, result, session=token.name)
 
     async def look_at_everything(self) -> None:
         """Use every token at every gateway."""

@@ -15,6 +15,7 @@ from tests.faults.defences import (
     WithOutagesAsAbsence,
     WithoutBarrier,
     WithoutLease,
+    WithoutMarks,
     WithoutMemory,
     WithoutOrder,
     WithoutTicket,
@@ -29,14 +30,15 @@ ENDED = {"admitted_after_end"}
 DELETED = {"admitted_after_delete", "came_back"}
 
 CONTROLS: dict[type[RedisSessionStore], tuple[tuple[int, ...], set[str]]] = {
-    WithoutTicket: ((2, 4, 5, 1, 3), ENDED | DELETED | {"stale_record"}),
-    WithoutOrder: ((1, 2, 3), ENDED | DELETED),
-    WithoutLease: ((34, 22, 41, 12, 54), ENDED | DELETED),
-    WithoutBarrier: ((41, 10, 23, 39, 8), ENDED),
-    WithBlindTouch: ((5, 10, 12, 11, 6), DELETED | {"stale_record"}),
-    WithoutMemory: ((38, 8, 45), ENDED),
-    WithOldCopies: ((41, 16, 32, 39), ENDED | DELETED),
-    WithOutagesAsAbsence: ((13, 10, 15), {"wrongly_refused"}),
+    WithoutTicket: ((8, 13, 14, 26, 2, 4, 5), ENDED | DELETED | {"stale_record"}),
+    WithoutOrder: ((1, 3, 4, 5), ENDED | DELETED),
+    WithoutLease: ((34, 41, 32, 36, 22, 12), ENDED | DELETED),
+    WithoutBarrier: ((10, 41, 11, 23, 39, 8), ENDED),
+    WithBlindTouch: ((20, 23, 33, 34, 5, 10), DELETED | {"stale_record"}),
+    WithoutMemory: ((38, 8, 43, 57), ENDED),
+    WithoutMarks: ((4, 5, 13, 18, 24, 26), DELETED),
+    WithOldCopies: ((9, 24, 48, 50, 41, 39), ENDED | DELETED),
+    WithOutagesAsAbsence: ((13, 10, 6, 7), {"wrongly_refused"}),
 }
 
 
