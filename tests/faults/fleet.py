@@ -49,6 +49,11 @@ session: {{lease: {lease}ms}}
 upstreams: {{backend: {backend}}}
 routes:
   - {{id: all, match: {{path: /*}}, upstream: backend, access: signed-in}}
+  - id: kept
+    match: {{path: /kept/*}}
+    upstream: backend
+    access: signed-in
+    on_store_outage: {{serve_cached: 60s}}
 """
 
 

@@ -22,6 +22,7 @@ from tests.faults.small_world import (
     small_world,
 )
 from tests.relay import BOTH, Direction, Relay
+from tests.stalls import counting_stalls
 
 _DIRECTIONS: tuple[tuple[Direction, ...], ...] = (("from_store",), ("to_store",), BOTH)
 
@@ -166,15 +167,23 @@ def plan(chooser: random.Random) -> list[str]:
 
 
 async def run_history(
-    valkey: Valkey, seed: int, *, open_store: OpenStore = open_worker_store
+    valkey: Valkey,
+    seed: int,
+    *,
+    open_store: OpenStore = open_worker_store,
+    lease: float = 0.0,
 ) -> History:
-    """Make the history of *seed*."""
+    """Make the history of *seed*, with its own lease unless *lease* says another (seconds)."""
     chooser = random.Random(seed)
-    lease = chooser.choice((0.04, 0.08))
+    own_lease = chooser.choice((0.04, 0.08))
+    lease = lease or own_lease
     gateways = chooser.choice((2, 3))
     duration = chooser.uniform(0.15, 0.3)
     faults = plan(chooser)
-    async with small_world(valkey, gateways=gateways, lease=lease, open_store=open_store) as world:
+    async with (
+        counting_stalls() as stalls,
+        small_world(valkey, gateways=gateways, lease=lease, open_store=open_store) as world,
+    ):
         clients = [Client(world, f"{seed} client {number}") for number in range(4)]
         clients.append(Bearer(world, f"{seed} bearer"))
         nemesis = Nemesis(world, f"{seed} nemesis")
@@ -191,4 +200,6 @@ async def run_history(
             await client.look_at_everything()
         await world.nothing_left_over()
         operations, faults_done = tuple(world.operations), tuple(world.faults)
-        return History(lease, operations, faults_done, healed_at, RECOVERY, one_worker_each=True)
+        # To a machine that stands still for a second a store that answers is one that does not.
+        recovery = RECOVERY + stalls.seconds
+        return History(lease, operations, faults_done, healed_at, recovery, one_worker_each=True)

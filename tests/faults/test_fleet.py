@@ -5,13 +5,14 @@
 
 import asyncio
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.faults.checker import check
-from tests.faults.fleet import WORKERS, run_round, running_fleet
+from tests.faults.fleet import LEASE, WORKERS, Fleet, Store, Visitor, run_round, running_fleet
 from tests.faults.history import History
 from tests.faults.test_histories import told
 from tests.sentinel import WatchedStore
@@ -46,6 +47,45 @@ def judge(seed: int, history: History, done: Counter[str]) -> str:
     return told(seed, history, broken) if broken else ""
 
 
+async def answers(fleet: Fleet, session: str, path: str) -> set[int]:
+    """Ask for *path* so often that every worker is asked; return the statuses there were."""
+    statuses = set()
+    for gateway in fleet.gateways:
+        for _ in range(WORKERS * 6):
+            fields = {"Cookie": f"doorward={fleet.cookies[session]}"}
+            async with fleet.http.get(f"{gateway.url}{path}", headers=fields) as answer:
+                statuses.add(answer.status)
+                assert "Set-Cookie" not in answer.headers
+    return statuses
+
+
+async def see_through_an_outage(fleet: Fleet) -> None:
+    """The store is killed: what was good goes on where the route says so, what ended nowhere."""
+    assert isinstance(fleet.store, Store)
+    visitor = Visitor(fleet, "of an outage")
+    for _ in range(2):
+        await visitor.sign_in()
+    good, ended = list(fleet.cookies)[-2:]
+    for session in (good, ended):
+        assert await answers(fleet, session, "/kept/x") == {200}
+    gateway = fleet.gateways[0]
+    fields = {"Cookie": f"doorward={fleet.cookies[ended]}", "Origin": gateway.url}
+    url = f"{gateway.url}/.doorward/logout"
+    async with fleet.http.post(url, headers=fields) as answer:
+        said = await answer.json()
+        assert (said["ended"], said["acknowledged"]) == (1, WORKERS * len(fleet.gateways))
+    os.kill(fleet.store.pid, signal.SIGKILL)
+    await asyncio.sleep(LEASE + 0.1)
+    assert await answers(fleet, good, "/x") == {503}
+    assert 200 in await answers(fleet, good, "/kept/x")
+    # A worker that has heard of the ending says so; none lets it in.
+    assert 200 not in await answers(fleet, ended, "/kept/x")
+    fleet.store.start()
+    await fleet.ready()
+    assert await answers(fleet, good, "/x") == {200}
+    assert await answers(fleet, ended, "/kept/x") == {401}
+
+
 async def test_gateways_keep_every_promise_while_things_break(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         done: Counter[str] = Counter()
@@ -58,6 +98,7 @@ async def test_gateways_keep_every_promise_while_things_break(tmp_path: Path) ->
         assert done["end ok"] > 5
         workers = await fleet.workers()
         assert len(workers) == len(fleet.gateways) * WORKERS
+        await see_through_an_outage(fleet)
 
 
 @pytest.mark.soak
