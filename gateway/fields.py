@@ -63,11 +63,19 @@ _MANAGED = frozenset(
     "FORWARDED X_REAL_IP X_REAL_PORT X_REQUEST_ID X_URL_SCHEME X_SCHEME X_PROTO X_HOST X_CLIENT_IP "
     "CLIENT_IP TRUE_CLIENT_IP X_CLUSTER_CLIENT_IP CF_CONNECTING_IP FASTLY_CLIENT_IP "
     "X_ORIGINATING_IP X_AZURE_CLIENTIP FLY_CLIENT_IP FRONT_END_HTTPS X_HTTPS "
-    "X_HTTP_HOST_OVERRIDE X_HOST_OVERRIDE "
+    "X_HTTP_HOST_OVERRIDE X_HOST_OVERRIDE X_BACKEND_HOST X_HTTP_DESTINATIONURL "
+    "X_FORWARDED X_FORWARD FORWARDED_FOR_IP X_CLIENT_IP_ADDRESS X_NF_CLIENT_CONNECTION_IP "
+    "X_CUSTOM_IP_AUTHORIZATION "
     # another method than the one that was allowed
     "X_HTTP_METHOD X_HTTP_METHOD_OVERRIDE X_METHOD_OVERRIDE "
     # httpoxy (CVE-2016-5385): HTTP_PROXY in a CGI backend
     "PROXY PROXY_HOST".split()
+)
+# Endings of folded names: every CDN has a name of its own for the client's address, and backends
+# that once stood behind one still read it.
+_MANAGED_SUFFIXES = tuple(
+    "CLIENT_IP CLIENTIP CONNECTING_IP CONNECTING_IPV6 REAL_IP USER_IP REMOTE_IP REMOTE_ADDR "
+    "FORWARDED_FOR FORWARD_FOR".split()
 )
 # A response must not tell the client what we told the backend, nor speak as the gateway.
 _RESPONSE_PREFIXES = ("X_DOORWARD_", "X_GATEWAY_", "X_AUTH_", "X_FORWARDED_", "X_ENVOY_", "REMOTE_")
@@ -142,7 +150,11 @@ class FieldRules:
 
 def _is_managed(managed: frozenset[str], name: str) -> bool:
     folded = fold(name)
-    return folded in managed or folded.startswith(_MANAGED_PREFIXES)
+    return (
+        folded in managed
+        or folded.startswith(_MANAGED_PREFIXES)
+        or folded.endswith(_MANAGED_SUFFIXES)
+    )
 
 
 def _handling_in_request(managed: frozenset[str], name: str) -> Handling:

@@ -65,11 +65,14 @@ _METHODS = frozenset(
     "UPDATEREDIRECTREF VERSION-CONTROL".split()
 )
 # Fields that a decision reads, here or behind us: with two of them, first-wins and last-wins
-# readers see different requests (Envoy CVE-2026-26308, aiohttp CVE-2026-34525).
+# readers see different requests (Envoy CVE-2026-26308, aiohttp CVE-2026-34525). And fields that
+# RFC 9110 5.3 allows once: some backends refuse the second one, others do not.
 _SINGLETONS = frozenset(
     "host content-length transfer-encoding content-type content-range range expect max-forwards "
     "authorization proxy-authorization origin referer sec-fetch-site sec-fetch-mode sec-fetch-dest "
-    "sec-websocket-key sec-websocket-version".split()
+    "sec-websocket-key sec-websocket-version "
+    "age content-location date etag from if-modified-since if-range if-unmodified-since "
+    "last-modified server user-agent".split()
 )
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
 # Other spellings of them that CGI, WSGI and PHP fold into the same variable: to such a reader the

@@ -6,13 +6,13 @@ its own lenient way cannot disagree about how many requests there were, or for w
 
 import asyncio
 import base64
-import json
 import os
 import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -21,11 +21,15 @@ from aiohttp import web
 from config.model import Endpoint, Limits, Upstream
 from tests.end_to_end.running import free_port
 from tests.gateway.io.harness import ALL, Gateway, configuration, gateway
+from tests.wire.vectors import given, own
 
 pytestmark = [pytest.mark.wire, pytest.mark.asyncio(loop_scope="module")]
 
-CORPUS = Path(__file__).parents[1] / "corpora" / "smuggling.jsonl"
-CASES = [json.loads(line) for line in CORPUS.read_text().splitlines()]
+GIVEN, OWN = given("smuggling"), own("smuggling")
+PATHS = [
+    base64.b64decode(case.get("raw_path_b64") or case.get("raw_b64", ""))
+    for case in given("path_bypass") + own("path_bypass")
+]
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 NODE = shutil.which("node")
 NODE_SERVER = """
@@ -219,16 +223,26 @@ async def seen_by_all(backends: list[Backend], parts: list[bytes]) -> dict[str, 
 
 
 @pytest.mark.parametrize("lines", [False, True], ids=["whole", "by lines"])
-@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+@pytest.mark.parametrize("case", GIVEN, ids=[case["name"] for case in GIVEN])
 async def test_three_servers_see_the_same_requests(
-    backends: list[Backend], case: dict[str, str], *, lines: bool
+    backends: list[Backend], case: dict[str, Any], *, lines: bool
 ) -> None:
     raw = base64.b64decode(case["raw_b64"])
-    seen = await seen_by_all(backends, re.split(rb"(?<=\r\n)", raw) if lines else [raw])
+    await check(backends, case, re.split(rb"(?<=\r\n)", raw) if lines else [raw])
+
+
+@pytest.mark.parametrize("case", OWN, ids=[case["name"] for case in OWN])
+async def test_three_servers_see_the_same_requests_in_our_vectors(
+    backends: list[Backend], case: dict[str, Any]
+) -> None:
+    await check(backends, case, [base64.b64decode(case["raw_b64"])])
+
+
+async def check(backends: list[Backend], case: dict[str, Any], parts: list[bytes]) -> None:
+    seen = await seen_by_all(backends, parts)
     assert seen["aiohttp"] == seen["node"] == seen["nginx"]
-    assert not [target for target in seen["nginx"] if "/smuggled" in target] or (
-        case["n_upstream"] == 1  # type: ignore[comparison-overlap]
-    )
+    smuggled = [target for target in seen["nginx"] if "/smuggled" in target]
+    assert not smuggled or case["n_upstream"] == 1
 
 
 TARGETS = [
@@ -261,3 +275,12 @@ async def test_three_servers_see_the_same_target(backends: list[Backend], target
     seen = await seen_by_all(backends, [raw])
     assert seen["aiohttp"] == seen["node"] == seen["nginx"]
     assert len(seen["nginx"]) <= 1
+
+
+async def test_three_servers_see_the_same_target_of_every_path(backends: list[Backend]) -> None:
+    """One conversation for all of them: what is refused closes it, and another one goes on."""
+    for path in PATHS:
+        raw = b"GET %b HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n" % path
+        seen = await seen_by_all(backends, [raw])
+        assert seen["aiohttp"] == seen["node"] == seen["nginx"], path
+        assert len(seen["nginx"]) <= 1, path
