@@ -9,6 +9,10 @@ nothing, so it needs no proof: whoever changes it only hides advice from themsel
 
 At a site whose people sign in elsewhere that takes a moment and no click, and all tabs of a browser
 do it at once when it starts: there only returns for one and the same page count.
+
+The browser forgets the cookie after ten minutes by its own clock. So a sign-in that lies in the
+future, or longer ago than that, was noted by a gateway with another clock: how long it really was
+ago cannot be told then, and it counts as just now.
 """
 
 import re
@@ -30,6 +34,10 @@ _AT_ONCE = 3.0
 """Seconds from a sign-in to a return that nobody can have meant: two redirects, and slow ones."""
 _REMEMBERED = 600
 """Seconds: as long as somebody may take at a provider."""
+_CLOCKS = 5.0
+"""Seconds that the clocks of two gateways may differ by without a word: they are never equal."""
+_MOST_SKEW = 30 * 86_400.0
+"""Seconds; what says more is no time that a gateway noted."""
 _VALUE = re.compile(r"([0-9])\.([0-9]{1,15})(?:\.([0-9a-f]{8}))?", re.ASCII)
 
 _CIRCLE = Problem(400, "sign_in_loop", "Signing in goes in circles")
@@ -42,6 +50,10 @@ _NO_SITE_COOKIE = phrase(
     "You were signed in several times just now, but your browser does not send the cookie of this "
     "site back. Allow cookies for it; if they are allowed, it must be reached by %(site)s, as the "
     "gateway's list of sites says."
+)
+_SKEW = phrase(
+    "The clocks of the gateways of this site differ by about %(seconds)s seconds or more, so a "
+    "session that one begins is none to another. Whoever looks after this site must set them."
 )
 _CAUSES = {
     Reason.COOKIE_AMBIGUOUS: phrase(
@@ -104,14 +116,15 @@ class Circles:
         if self.cookie_name not in visit.request.cookies:
             return (), None
         returns, signed_in_at, for_goal = self._recent(visit)
-        if not 0 <= now - signed_in_at <= _AT_ONCE:
+        skew = _skew_of(now - signed_in_at) if signed_in_at else 0.0
+        if not skew and not 0 <= now - signed_in_at <= _AT_ONCE:
             return (self._cookie("", 0),), None
         name = _name_of(goal)
         if for_goal and for_goal != name:
             returns = 0
         if returns + 1 < _STOP_AT:
             return (self._kept(returns + 1, signed_in_at, name),), None
-        detail, values = self._cause(visit)
+        detail, values = self._cause(visit, skew)
         problem = msgspec.structs.replace(_CIRCLE, detail=detail, values=values)
         return (self._cookie("", 0),), problem
 
@@ -129,8 +142,10 @@ class Circles:
         """Return the fields that begin the count anew: the person signed out."""
         return (self._cookie("", 0),) if self.cookie_name in visit.request.cookies else ()
 
-    def _cause(self, visit: Visit) -> tuple[str, Values]:
+    def _cause(self, visit: Visit, skew: float) -> tuple[str, Values]:
         caller = visit.request.caller
+        if skew and isinstance(caller, Rejected) and caller.reason == Reason.SESSION_EXPIRED:
+            return _SKEW, {"seconds": f"{skew:.0f}"}
         if isinstance(caller, Authenticated):
             identity = caller.identity
             return _SENT_BACK, {"name": identity.name or identity.subject}
@@ -157,3 +172,15 @@ class Circles:
 def _name_of(goal: str) -> str:
     """Return the name of a page in the cookie; without its query, which may be new every time."""
     return digest(goal.partition("?")[0])[:8] if goal else ""
+
+
+def _skew_of(ago: float) -> float:
+    """Return by how many seconds clocks differ at least, if a sign-in was *ago* seconds ago.
+
+    0: it may well have been so long ago.
+    """
+    if abs(ago) > _MOST_SKEW:
+        return 0.0
+    if ago < -_CLOCKS:
+        return -ago
+    return ago - _REMEMBERED if ago > _REMEMBERED + _CLOCKS else 0.0

@@ -45,6 +45,20 @@ _FOREIGN = Problem(
     "That form did not come from this page.",
     "Please sign in here.",
 )
+_INSECURE = Problem(
+    403,
+    "foreign_form",
+    "This page cannot sign you in.",
+    "You have opened it as %(origin)s, and the cookie of your session is sent over https only. "
+    "Open %(public)s instead.",
+)
+_MISPLACED = Problem(
+    403,
+    "foreign_form",
+    "This page cannot sign you in.",
+    "You have opened it as %(origin)s, but this site takes itself for %(public)s. Open that "
+    "instead; if that is wrong, whoever looks after this site must set its public_url.",
+)
 _INCOMPLETE = Problem(
     400, "form_incomplete", "Something is missing.", "Please fill in both fields."
 )
@@ -97,6 +111,7 @@ class SignIn:
         self._at_providers = at_providers
         self._passkeys = passkeys
         self._return_parameter = configuration.login.return_parameter
+        self._public = configuration.server.public_url
         self._answers = answers
         self._accounts = accounts
         self._throttle = throttle
@@ -181,7 +196,7 @@ class SignIn:
         if not self._answers.takes_passwords:
             return self._answers.error_page(visit, _ELSEWHERE)
         if not visit.may_sign_in:
-            return self._refuse(visit, _FOREIGN)
+            return self._refuse(visit, self._foreign(visit))
         if "challenge" in visit.request.form or "credential" in visit.request.form:
             return await self._by_passkey(visit)
         login = visit.request.form.get("username", "").strip()
@@ -270,6 +285,15 @@ class SignIn:
             step_up = self._second_factor.step_up
             return await step_up(visit, account, return_to, only_passkeys=True)
         return self._answers.redirect(f"{PASSKEYS_PATH}?{query}")
+
+    def _foreign(self, visit: Visit) -> Problem:
+        """Return what is told to whoever sends a form that must not sign anybody in."""
+        origin, public = visit.misplaced, self._public
+        if not origin:
+            return _FOREIGN
+        insecure = public.startswith("https:") and not origin.startswith("https:")
+        problem = _INSECURE if insecure else _MISPLACED
+        return msgspec.structs.replace(problem, values={"origin": origin, "public": public})
 
     async def _forgive(self, login: str, address: str) -> None:
         if self._throttle:

@@ -106,6 +106,19 @@ class Visit(msgspec.Struct, frozen=True):
             return self.token_is_good
         return True  # a program: see `auth.login.provenance`
 
+    @property
+    def misplaced(self) -> str:
+        """The origin of the form, if it is this very host in another scheme or under another port.
+
+        So it is when `public_url` is not what people type: the form is our own, and cannot be told
+        from one of somebody else who has that origin. Empty for any other form.
+        """
+        if self.provenance is not Provenance.FOREIGN:
+            return ""
+        origin = origin_of(self.request.fields.get("origin", ""))
+        hosts = {urlsplit(each).hostname for each in (self.origin, *self.return_origins)}
+        return origin if origin and urlsplit(origin).hostname in hosts else ""
+
     def prefers(self, *, unless_told: Representation) -> Literal["page", "json"]:
         """Return what the client would rather have."""
         return preferred(self.request.fields.get("accept", ""), unless_told=unless_told)

@@ -1,5 +1,6 @@
 """A browser that is signed in again and again, and why."""
 
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -74,6 +75,35 @@ async def test_a_circle_is_stopped_and_its_cause_named(
     assert (answer.status, answer.error) == (400, "sign_in_loop")
     assert cause in words(answer)
     assert "request-1" in words(answer)
+
+
+@pytest.mark.parametrize("seconds", [-3600, -6, 4200])
+async def test_clocks_that_differ_are_named_with_about_how_much(site: Site, seconds: int) -> None:
+    """The sign-in is noted by one gateway, and the return by another one whose clock is off."""
+    browser = site.browser()
+    for _ in range(3):
+        await browser.sign_in()
+        returns, _, at = browser.cookies[COUNT].partition(".")
+        browser.cookies[COUNT] = f"{returns}.{int(at) - seconds * 1000}"
+        expired = Rejected(Reason.SESSION_EXPIRED)
+        answer = await browser.send("GET", LOGIN, caller=expired)
+    assert (answer.status, answer.error) == (400, "sign_in_loop")
+    told = re.search(r"differ by about (\d+) seconds", words(answer))
+    assert told is not None
+    least = abs(seconds) - (600 if seconds > 0 else 0)
+    assert abs(int(told[1]) - least) <= 60  # a slow machine
+
+
+@pytest.mark.parametrize("seconds", [-4, 0])
+async def test_clocks_that_are_nearly_equal_are_not_blamed(site: Site, seconds: int) -> None:
+    browser = site.browser()
+    for _ in range(3):
+        await browser.sign_in()
+        returns, _, at = browser.cookies[COUNT].partition(".")
+        browser.cookies[COUNT] = f"{returns}.{int(at) - seconds * 1000}"
+        expired = Rejected(Reason.SESSION_EXPIRED)
+        answer = await browser.send("GET", LOGIN, caller=expired)
+    assert "differ by about" not in words(answer)
 
 
 async def test_the_address_that_the_site_wants_is_told(site: Site) -> None:

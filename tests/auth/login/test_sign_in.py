@@ -516,3 +516,30 @@ async def test_passwords_that_are_checked_elsewhere_are_not_those_of_our_account
             for _ in range(3)
         ]
         assert answers == [401, 401, 429]
+
+
+@pytest.mark.parametrize(
+    ("origin", "cause"),
+    [
+        ("http://app.example.com", "sent over https only. Open https://app.example.com instead"),
+        ("https://app.example.com:8443", "takes itself for https://app.example.com"),
+    ],
+)
+async def test_a_page_opened_under_another_scheme_or_port_says_which_one_is_right(
+    site: Site, origin: str, cause: str
+) -> None:
+    browser = site.browser()
+    form = {"username": "ada", "password": PASSWORD}
+    answer = await browser.post(LOGIN, form, {"origin": origin})
+    assert (answer.status, answer.error, browser.session) == (403, "foreign_form", "")
+    text = PageReader(answer.body).text
+    assert cause in text
+    assert f"opened it as {origin}" in text
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example.com.evil"])
+async def test_a_form_of_somebody_else_is_told_nothing_of_us(site: Site, origin: str) -> None:
+    form = {"username": "ada", "password": PASSWORD}
+    answer = await site.browser().post(LOGIN, form, {"origin": origin})
+    assert (answer.status, answer.error) == (403, "foreign_form")
+    assert "did not come from this page" in PageReader(answer.body).text
