@@ -21,14 +21,23 @@ Nothing here reads a clock or waits: `now` is an argument.
 """
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from auth.revocation import Epoch, buckets_near
 from auth.session import SessionRecord, parse_record
 from auth.slots import Claims
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 Verdict = SessionRecord | str | bool
 """A live session, the reason why there is none, or whether a token is revoked."""
 FOREVER = float("inf")
+_SHARED_PARTS = ("tenant", "roles", "groups", "scopes", "amr", "acr", "begun_on")
+_MOST_SHARED = 1000
+"""Of their values; a record holds 8 KiB of them at most."""
 
 
 class Lease:
@@ -210,6 +219,7 @@ class LastRecords:
     def __init__(self, *, most: int = 20_000) -> None:
         self._records: dict[str, tuple[bytes, SessionRecord]] = {}
         self._most = most
+        self._parts: dict[Hashable, Hashable] = {}
 
     def subject(self, name: str) -> str | None:
         """Return whose session *name* was."""
@@ -222,7 +232,22 @@ class LastRecords:
         if held is not None and held[0] == value:
             return held[1]
         record = parse_record(value)
+        self._share_parts(record)
         if held is None and len(self._records) >= self._most:
             del self._records[next(iter(self._records))]
         self._records[name] = value, record
         return record
+
+    def _share_parts(self, record: SessionRecord) -> None:
+        """Give *record*, which nobody else has yet, the texts that others have as well.
+
+        Sessions of one site have few tenants and sets of roles; each with its own copy of them is
+        a sixth of the memory that a session takes.
+        """
+        for part in _SHARED_PARTS:
+            value = getattr(record, part)
+            if value:
+                if len(self._parts) >= _MOST_SHARED:
+                    self._parts.clear()
+                same = self._parts.setdefault(value, value)
+                msgspec.structs.force_setattr(record, part, same)

@@ -136,6 +136,23 @@ def test_an_unchanged_record_stays_the_same_object_and_a_changed_one_does_not() 
     assert records.parse("a", one).roles == ()
 
 
+def test_sessions_of_one_site_share_what_they_say_alike_and_nothing_else() -> None:
+    records = LastRecords()
+
+    def read(name: str, roles: tuple[str, ...]) -> SessionRecord:
+        record = SessionRecord(1, name, 1.0, 2.0, tenant="acme", roles=roles, scopes=("x",))
+        assert records.parse(name, encode_record(record)) == record
+        return records.parse(name, encode_record(record))
+
+    one, same, other = read("a", ("admin", "b")), read("b", ("admin", "b")), read("c", ("admin",))
+    assert one.roles is same.roles
+    assert one.tenant is same.tenant is other.tenant
+    assert (one.subject, same.subject, other.roles) == ("a", "b", ("admin",))
+    for number in range(5000):
+        read(str(number), (f"role-{number}",))
+    assert len(records._parts) <= 1000
+
+
 def test_the_last_records_are_bounded_and_name_the_subject() -> None:
     records = LastRecords(most=2)
     for name in ("a", "b", "c"):
