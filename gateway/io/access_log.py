@@ -1,8 +1,8 @@
 """The access log: one JSON object a line, formatted cheaply, written in batches beside the loop.
 
-How this works: the observer only keeps the event. A timer, or enough events, has all of them
-encoded in one go, which is cheaper than one by one between other work, and hands the bytes to a
-thread that does nothing but write. When the sink is slow or
+How this works: the observer only keeps the event. Enough events are encoded in one go, which is
+cheaper than one by one between other work; a timer, or enough bytes, hands the lines to a thread
+that does nothing but write. When the sink is slow or
 broken the thread waits or fails alone: lines above the bound are dropped and counted, requests
 never notice.
 """
@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import msgspec
-from msgspec.structs import astuple
 
 from gateway.events import ExchangeFinished
 
@@ -27,10 +26,16 @@ BATCH_LINES = 256
 """Events that are encoded at once: about half a millisecond."""
 BATCH_SECONDS = 0.1
 """A line is at most this old when it is written: short enough for `tail -f`."""
+BATCH_BYTES = 256 * 1024
+"""Lines that are handed to the thread at once, if there are so many before they are that old: each
+time it is woken, it and the loop wait for each other."""
 PENDING_BYTES = 8 * 1024 * 1024
 """What a slow sink may hold up, per worker; above it lines are dropped."""
 PIPE_WRITE = 4096
 """POSIX PIPE_BUF: what several workers write to one pipe in pieces of this size stays whole."""
+
+
+_MILLISECONDS = tuple(f"{number:03d}Z" for number in range(1000))
 
 
 class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -84,17 +89,30 @@ class _Lines:
         if second != self._second:
             self._second = second
             self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        _, request_id, method, host, path, status, duration, *others = astuple(event)
+        path = event.path
+        # Attribute by attribute, the milliseconds ready: unpacking costs half as much again.
         return AccessLine(
-            f"{self._prefix}{int((started - second) * 1000):03d}Z",
-            request_id,
-            method,
-            host,
+            self._prefix + _MILLISECONDS[int((started - second) * 1000)],
+            event.request_id,
+            event.method,
+            event.host,
             # Never the query: whoever fills the event sees to it, and this makes sure of it.
             path.partition("?")[0] if "?" in path else path,
-            status,
-            round(duration * 1000, 3),
-            *others,
+            event.status,
+            round(event.duration * 1000, 3),
+            event.route,
+            event.upstream,
+            event.subject,
+            event.tenant,
+            event.auth,
+            event.decision,
+            event.reason,
+            event.generation,
+            event.bytes_in,
+            event.bytes_out,
+            event.remote,
+            event.error,
+            event.times,
         )
 
 
@@ -195,6 +213,8 @@ class AccessLog:
         self._sink = sink
         self._lines = _Lines()
         self._batch: list[ExchangeFinished] = []
+        self._encoded: list[bytes] = []
+        self._encoded_lines = self._encoded_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -209,18 +229,30 @@ class AccessLog:
         if self._timer is None:
             self._timer = self._loop.call_later(BATCH_SECONDS, self.flush)
         elif len(self._batch) >= BATCH_LINES:
-            self.flush()
+            self._encode()
+            if self._encoded_bytes >= BATCH_BYTES:
+                self.flush()
+
+    def _encode(self) -> None:
+        """Turn the events that have gathered into lines."""
+        batch, self._batch = self._batch, []
+        data, lost = self._lines.encode(batch)
+        self._sink.dropped += lost
+        self._encoded.append(data)
+        self._encoded_bytes += len(data)
+        self._encoded_lines += len(batch) - lost
 
     def flush(self) -> None:
         """Hand what has gathered to the sink."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._batch = self._batch, []
-        data, lost = self._lines.encode(batch)
-        self._sink.dropped += lost
+        self._encode()
+        data, lines = b"".join(self._encoded), self._encoded_lines
+        self._encoded.clear()
+        self._encoded_lines = self._encoded_bytes = 0
         if data:
-            self._sink.put(data, len(batch) - lost)
+            self._sink.put(data, lines)
 
     def reopen(self) -> None:
         """Start writing to a new file under the same name."""

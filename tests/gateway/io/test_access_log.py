@@ -96,6 +96,7 @@ async def test_a_reader_that_stands_still_costs_lines_and_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.io.access_log.PENDING_BYTES", 256 * 1024)
+    monkeypatch.setattr("gateway.io.access_log.BATCH_BYTES", 32 * 1024)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -113,8 +114,24 @@ async def test_a_reader_that_stands_still_costs_lines_and_no_time(
         done.start()
         lines = list(stream)
     done.join()
-    assert len(lines) == written - log.dropped
+    assert len(lines) == written - log.dropped > 0
     assert all(json.loads(line)["status"] == 200 for line in lines)
+
+
+async def test_many_lines_do_not_wait_for_the_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.io.access_log.BATCH_SECONDS", 3600)
+    monkeypatch.setattr("gateway.io.access_log.BATCH_BYTES", 100_000)
+    sink = LogSink(str(tmp_path / "log"))
+    log = AccessLog(sink)
+    for number in range(2000):
+        log(event(f"/{number}"))
+    sink.close()
+    written = (tmp_path / "log").read_text().splitlines()
+    assert len(written) > 1000
+    paths = [json.loads(line)["path"] for line in written]
+    assert paths == [f"/{number}" for number in range(len(written))]
 
 
 async def test_a_rotated_file_is_opened_anew(tmp_path: Path) -> None:
