@@ -145,8 +145,9 @@ class _Judge:
         deleted = self._first_in_force(facts, facts.deleted, use.started - late)
         if deleted is not None:
             yield Violation("admitted_after_delete", use, deleted)
-        refused = self._first_in_force(facts, facts.refused, use.started - late)
-        refused = refused or self._seen(facts, use)
+        refused = self._seen(facts, use)
+        if not self._only_remembered(facts, use):
+            refused = refused or self._first_in_force(facts, facts.refused, use.started - late)
         if refused is not None:
             yield Violation("came_back", use, refused)
         for replaced in facts.replaced:
@@ -166,6 +167,14 @@ class _Judge:
             if not any(self._undoes(rollback, each) for rollback in undoing):
                 return each
         return None
+
+    def _only_remembered(self, facts: _Facts, use: Operation) -> bool:
+        """Whether what others refuse before *use* they may know from memory alone.
+
+        That a token is revoked is not told to a server that was emptied and is still the same.
+        """
+        flushed = any(flush.started < use.started for flush in self._flushes)
+        return flushed and facts.made.kind == "issue"
 
     def _seen(self, facts: _Facts, use: Operation) -> Operation | None:
         """Return the refusal by which the worker of *use* knew: no rollback undoes what it saw."""

@@ -141,6 +141,23 @@ def test_a_token_is_revoked_until_the_store_loses_what_not_all_have_heard(
     assert [each.rule for each in check(History(LEASE, operations))] == rules
 
 
+def test_a_token_that_one_worker_remembers_may_be_admitted_by_another_after_a_flush() -> None:
+    issued = Operation("issue", 0.0, 0.1, "ok", S, "u1")
+    flush = Operation("flush", 2.0, 2.1, "ok")
+    seen = msgspec.structs.replace(refused(2.5), gateway="1")
+    use = msgspec.structs.replace(admitted(4.0), gateway="2")
+    at_the_same = msgspec.structs.replace(use, gateway="1")
+    for operations, rules in (
+        ((issued, flush, seen, use), []),
+        ((issued, flush, seen, at_the_same), ["came_back"]),
+        ((issued, seen, use), ["came_back"]),
+    ):
+        history = History(LEASE, operations, healed_at=5.0, one_worker_each=True)
+        assert [
+            each.rule for each in check(history) if each.operation.result == "admitted"
+        ] == rules
+
+
 def test_a_token_lives_although_all_sessions_end_and_the_store_is_emptied() -> None:
     issued = Operation("issue", 0.0, 0.1, "ok", S, "u1")
     others = (ending("end_all"), Operation("flush", 2.0, 2.1, "ok"))
