@@ -15,6 +15,9 @@ from cryptography import x509
 
 from config.model import Certificate
 
+_OTHERS = 0o007
+"""Only a warning: orchestrators mount secrets so, in a file system that nobody else sees."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -108,6 +111,8 @@ def _load_all(certificates: Sequence[Certificate]) -> dict[str, ssl.SSLContext]:
     by_name: dict[str, ssl.SSLContext] = {}
     for certificate in certificates:
         context, names = _load(certificate)
+        if Path(certificate.key_file).stat().st_mode & _OTHERS:
+            _log.warning("everybody on this machine may use the key %s", certificate.key_file)
         for name in names:
             by_name.setdefault(name, context)
     return by_name

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gzip
 import socket
 import ssl
 from contextlib import suppress
@@ -261,6 +262,31 @@ async def test_a_client_that_asks_on_and_takes_nothing_fills_no_memory() -> None
             while len(running.events) == asked:
                 await loop.sock_recv(client, 1 << 20)
         client.close()
+
+
+async def test_compressed_content_passes_both_ways_and_is_never_unpacked() -> None:
+    bomb = gzip.compress(bytes(20_000_000))
+    packed = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(bomb), bomb)
+    got = []
+
+    async def take_and_give(
+        backend: Upstreams, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await backend.read_head(reader)
+        got.append(await reader.readexactly(len(bomb)))
+        writer.write(b"HTTP/1.1 200 OK\r\n" + packed)
+        await reader.read()
+
+    async with (
+        upstream(take_and_give) as backend,
+        gateway(configuration(one_upstream(backend), [ALL])) as running,
+    ):
+        answer = await running.ask(b"POST / HTTP/1.1\r\nHost: a\r\n" + packed)
+        assert got == [bomb]
+        assert answer.content == bomb
+        assert answer.fields["content-encoding"] == "gzip"
+        event = running.events[-1]
+        assert event.bytes_in == event.bytes_out == len(bomb)
 
 
 # Time -------------------------------------------------------------------------------------------

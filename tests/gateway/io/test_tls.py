@@ -265,3 +265,13 @@ async def test_an_https_upstream_must_prove_its_name(
             assert (await running.ask(GET)).status == status
             if status == 200:
                 assert (await running.ask(GET)).status == 200
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_a_key_that_everybody_on_the_machine_may_read_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, *, warned: bool
+) -> None:
+    certificate = make_certificate(tmp_path, "one", "a.example")
+    Path(certificate.key_file).chmod(mode)
+    Certificates([certificate])
+    assert (certificate.key_file in caplog.text) is warned
