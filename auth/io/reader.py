@@ -171,19 +171,23 @@ class Reader:
             self.counters["negative_hits"] += 1
             then(absence.verdict)  # type: ignore[arg-type]  # `absences` holds no other
             return
-        connection = self.link.connection
-        if connection is None:
+        waiter = partial(self._tell_found, digest, then)
+        joined = self._joinable(digest)
+        flight = self._new_flight(digest) if joined is None else joined
+        if flight is None:
             then(None)
             return
         self.counters["misses"] += 1
-        waiter = partial(self._tell_found, digest, then)
-        joined = self._joinable(digest)
-        if joined is not None:
-            joined.then(waiter)
-            return
-        flight = self._session_flight(self, digest, lambda _: connection)
         flight.then(waiter)
-        flight.start()
+        if joined is None:
+            flight.start()
+
+    def _new_flight(self, digest: str) -> SessionFlight | None:
+        """Return a flight that is to be started; None: there is nobody to ask at this moment."""
+        connection = self.link.connection
+        if connection is None:
+            return None
+        return self._session_flight(self, digest, lambda _: connection)
 
     def _joinable(self, name: str) -> Flight | None:
         """Return the flight for *name* that a request of this moment may wait for."""
@@ -224,10 +228,13 @@ class Reader:
             return entry.verdict
         if token.name in self.endings:
             return True
-        if now < self.cache.lease_until and self._is_clean(token):
+        if self._is_known_clean(token, now):
             self._hits += 1
             return False
         return None
+
+    def _is_known_clean(self, token: TokenRef, now: float) -> bool:
+        return now < self.cache.lease_until and self._is_clean(token)
 
     def _is_clean(self, token: TokenRef) -> bool:
         """Tell whether nothing at all is revoked that could be *token* or its subject's."""

@@ -11,292 +11,32 @@ handed over or taken over, makes the lease void, and everything that was read un
 worker goes on under the new claims, with an empty hand. Nothing is kept of a slot that is being
 handed over. `docs/revocation.md` has the argument.
 
-A read that a shard sends elsewhere (MOVED, ASK), or whose connection breaks, is made again by a
-flight of its own that follows redirections on the command connections (`Shards.call`). It has no
-ticket, nobody joins it, and nothing is kept of it.
+`sharded_cache` holds the copies, `sharded_flight` reads them.
 """
 
-import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
 
 import hiredis
 
-from auth.decision import Reason
-from auth.io.connection import Command, Connection, OnReply, Reply, StoreLost
-from auth.io.endings import Endings
-from auth.io.flight import BYTES, TOUCH_EVERY, Expected, Flight, SessionFlight, TokenFlight
+from auth.io.connection import Connection, Reply, StoreLost
+from auth.io.flight import TOUCH_EVERY, Flight, SessionFlight
 from auth.io.reader import NOT_PRIMARY, Reader
 from auth.io.scripts import CLAIMS, SHARD_BEAT
-from auth.io.session_cache import Entry, Lease, SessionCache, Verdict
+from auth.io.session_cache import Lease, Verdict
+from auth.io.sharded_cache import ShardedCache, ShardedEndings
+from auth.io.sharded_flight import (
+    NO_CONNECTION,
+    OverShards,
+    ShardedSessionFlight,
+    ShardedTokenFlight,
+)
 from auth.io.shards import Shard, Shards
-from auth.ports import OnFound
-from auth.revocation import (
-    ALL_SESSIONS,
-    Epoch,
-    TokenRef,
-    bucket_key,
-    bucket_of,
-    ended_key,
-    epoch_name,
-    parse_epoch,
-    revoked_key,
-)
-from auth.session import SessionRecord, session_key
-from auth.slots import (
-    REDIRECTS,
-    Claims,
-    ClusterAnswerError,
-    all_sessions_beside,
-    is_slot_tag,
-    parse_claims,
-    slot_of,
-    slot_of_tag,
-)
+from auth.revocation import TokenRef, bucket_of, epoch_name
+from auth.session import SessionRecord
+from auth.slots import REDIRECTS, Claims, ClusterAnswerError, parse_claims, slot_of_tag
 from config.model import SessionSettings
-
-_NO_CONNECTION = cast("Callable[[str], Connection]", None)
-"""Flights over shards find their connections themselves."""
-
-
-class ShardedEndings(Endings):
-    """Every copy of the epoch of all sessions is that epoch: seen once, it is in force."""
-
-    def add_epoch(self, name: str, epoch: Epoch) -> Epoch:
-        """Remember an epoch that was seen, and return the one in force."""
-        return super().add_epoch(_remembered_as(name), epoch)
-
-    def epoch_of(self, name: str, epoch: Epoch) -> Epoch:
-        """Return the epoch in force when the store says *epoch*."""
-        return super().epoch_of(_remembered_as(name), epoch)
-
-
-def _remembered_as(name: str) -> str:
-    return ALL_SESSIONS if is_slot_tag(name) else name
-
-
-class ShardedCache(SessionCache):
-    """Verdicts, epochs and buckets, each with the leases under which it may be used."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.epoch_leases: dict[str, Lease] = {}
-        self.clean_leases: dict[str, Lease] = {}
-
-    def live(self, entries: OrderedDict[str, Entry], name: str, now: float) -> Entry | None:
-        """Return the entry of *name* if it may be used at *now*."""
-        entry = entries.get(name)
-        if entry is None or now >= entry.deadline or not are_live(entry.leases, now):
-            return None
-        entry.used = True
-        return entry
-
-    def epoch(self, name: str, now: float) -> Epoch | None:
-        """Return the epoch *name* if it is known for sure at *now*."""
-        lease = self.epoch_leases.get(name)
-        return self.epochs.get(name) if lease is not None and now < lease.until else None
-
-    def is_clean(self, bucket: str, now: float) -> bool:
-        """Tell whether it is known for sure that nothing in *bucket* is revoked."""
-        lease = self.clean_leases.get(bucket)
-        return lease is not None and now < lease.until and bucket in self.clean
-
-    def forget_void(self) -> None:
-        """A lease is void: forget the buckets that were known under it, so that they are asked."""
-        for bucket in [name for name, lease in self.clean_leases.items() if lease.void]:
-            del self.clean_leases[bucket]
-            self.clean.discard(bucket)
-        self._surveyed.clear()
-
-    def drop_epoch(self, epoch: str) -> list[str]:
-        """An epoch changed; that of all sessions, in whichever slot."""
-        if epoch != ALL_SESSIONS:
-            self.epoch_leases.pop(epoch, None)
-            return super().drop_epoch(epoch)
-        copies = [name for name in self.epochs if is_slot_tag(name)]
-        return [name for copy in copies for name in self.drop_epoch(copy)]
-
-    def release(self, epoch: str) -> None:
-        """Forget an epoch that was read for a verdict that was not kept."""
-        super().release(epoch)
-        if epoch not in self.epochs:
-            self.epoch_leases.pop(epoch, None)
-
-    def _forget(self, name: str) -> Entry | None:
-        entry = super()._forget(name)
-        for epoch in entry.epochs if entry else ():
-            if epoch not in self.epochs:
-                self.epoch_leases.pop(epoch, None)
-        return entry
-
-    def clear(self) -> None:
-        """Nothing is known any more."""
-        super().clear()
-        self.epoch_leases.clear()
-        self.clean_leases.clear()
-
-
-def are_live(leases: Collection[Lease], now: float) -> bool:
-    """Tell whether what was read under all of *leases* may be used at *now*."""
-    return all(now < lease.until for lease in leases)
-
-
-class _OverShards(Flight):
-    """What flights over several shards do otherwise."""
-
-    _reading: "ShardedReader"
-    through: Shards | None = None
-    """Follow redirections through these, and keep nothing."""
-
-    def __init__(self, reading: "ShardedReader", what: Any, *_: object) -> None:
-        super().__init__(reading, what, _NO_CONNECTION)
-        self._asked: set[Shard] = set()
-        self._leases: set[Lease] = set()
-        self._under: Lease | None = None
-        """The lease of what is being heard now; None: it may not be kept."""
-        self._may_keep = True
-        self._tasks: set[asyncio.Future[Reply]] = set()
-
-    def start(self) -> None:
-        """Take the ticket and write the first reads; one that follows redirections has none."""
-        if self.through is None:
-            super().start()
-            return
-        self._may_keep = False
-        self._sent_at = self._reading.clock()
-        self._read()
-
-    def is_joinable(self, now: float) -> bool:
-        """Tell whether all that was asked and known so far still holds for who comes now."""
-        asked = all(now < shard.lease.until for shard in self._asked)
-        return asked and are_live(self._leases, now) and self._may_keep and self._knows_epochs(now)
-
-    def _ask(self, key: str, command: Command, put: OnReply, expect: Expected) -> None:
-        slot = slot_of(key)
-        if self.through is not None:
-            self._outstanding += 1
-            task = asyncio.ensure_future(self.through.call(command))
-            self._tasks.add(task)
-            task.add_done_callback(partial(self._followed, put))
-            return
-        shard = self._reading.shards.owner(slot)
-        connection = connection_to(shard)
-        self._outstanding += 1
-        self._asked.add(shard)
-        connection.send(command, partial(self._heard, shard, slot, put), expect)
-
-    def _followed(self, put: OnReply, task: "asyncio.Future[Reply]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            self._answered(put, task.exception() or task.result())
-
-    def _heard(self, shard: Shard, slot: int, put: OnReply, reply: Reply) -> None:
-        """Take a reply with the lease under which it came."""
-        self._under = self._reading.lease_over(shard, slot)
-        if self._under is None:
-            self._may_keep = False
-        else:
-            self._leases.add(self._under)
-        self._answered(put, self._reading.lost_if_elsewhere(reply))
-
-    def _put_epoch(self, name: str, reply: Reply) -> None:
-        if self.through is None and self._under is not None:
-            self._reading.cache.epoch_leases[name] = self._under
-            super()._put_epoch(name, reply)
-            return
-        assert reply is None or isinstance(reply, bytes)
-        self._epochs[name] = self._reading.endings.add_epoch(name, parse_epoch(reply))
-
-    def _finish(self, entries: OrderedDict[str, Entry] | None, entry: Entry) -> None:
-        leases = self._reading.cache.epoch_leases
-        known = [leases[name] for name in entry.epochs if name in leases]
-        entry.leases = tuple(self._leases.union(known))
-        keep = self._may_keep and len(known) == len(entry.epochs)
-        super()._finish(entries if keep else None, entry)
-
-    def _fail(self, error: Exception) -> None:
-        if self.through is None:
-            super()._fail(error)
-            return
-        self._over = True  # no ticket to give back, and `through` has said what is wrong
-        for waiter in self._waiters:
-            waiter(error)
-
-
-class ShardedSessionFlight(_OverShards, SessionFlight):
-    """Reads whether a session is live, key by key: half of a slot may have moved already."""
-
-    def _read(self) -> None:
-        name = self._name
-        self._of_all = all_sessions_beside(name)
-        record, tombstone = session_key(name), ended_key(name)
-        # The record first: ending leaves the tombstone before it takes the record away.
-        self._ask(record, ("MGET", record), self._put_value, list)
-        self._ask(tombstone, ("MGET", tombstone), self._put_tombstone, list)
-        self._ask(record, ("PTTL", record), self._put_ttl, int)
-        self._ask_epoch(self._of_all)
-        subject = self._reading.last_records.subject(name)
-        self._first = subject is None
-        if subject is not None:
-            self._ask_epoch(epoch_name("", subject))
-
-    def _put_value(self, reply: Reply) -> None:
-        assert isinstance(reply, list)
-        (self._value,) = reply
-
-    def _put_tombstone(self, reply: Reply) -> None:
-        assert isinstance(reply, list)
-        (self._tombstone,) = reply
-
-
-class ShardedTokenFlight(_OverShards, TokenFlight):
-    """Reads whether a bearer token is revoked."""
-
-    def _read(self) -> None:
-        key = revoked_key(self._name)
-        self._ask(key, ("GET", key), self._put, BYTES)
-        self._ask_epoch(self._token.epoch)
-        if self.through is None:
-            now = self._reading.clock()
-            for bucket in self._buckets:
-                if not self._reading.cache.is_clean(bucket, now):
-                    for each in self._reading.cache.survey(bucket):
-                        with contextlib.suppress(StoreLost):  # another shard's outage
-                            self._ask_bucket(each)
-
-    def _ask_bucket(self, bucket: str) -> None:
-        """Read a mark, under a ticket of its own; this token's verdict does not wait for it."""
-        key = bucket_key(bucket)
-        slot = slot_of(key)
-        shard = self._reading.shards.owner(slot)
-        heard = partial(self._heard_mark, shard, slot, bucket)
-        connection_to(shard).send(("GET", key), heard, BYTES)
-        self._reading.cache.flights[bucket] = self
-
-    def _heard_mark(self, shard: Shard, slot: int, bucket: str, reply: Reply) -> None:
-        cache = self._reading.cache
-        under = self._reading.lease_over(shard, slot)
-        if isinstance(reply, Exception) or under is None:
-            if cache.flights.get(bucket) is self:
-                del cache.flights[bucket]
-            return
-        cache.clean_leases[bucket] = under
-        self._put_bucket(bucket, reply)
-
-
-def connection_to(shard: Shard) -> Connection:
-    """Return the reading connection to *shard*.
-
-    Raises:
-        StoreLost: there is none at this moment.
-    """
-    connection = None if shard.tracked is None else shard.tracked.connection
-    if connection is None:
-        raise StoreLost("the shard is not connected")
-    return connection
 
 
 class ShardedReader(Reader):
@@ -335,26 +75,8 @@ class ShardedReader(Reader):
         self._hits += 1
         return record
 
-    def ask(self, digest: str, then: OnFound) -> None:
-        """Look a session up with neither a task nor a future; see `SessionStore.ask`."""
-        if digest in self.endings:
-            then(Reason.SESSION_ENDED)
-            return
-        now = self.clock()
-        absence = self.cache.live(self.cache.absences, digest, now)
-        if absence is not None:
-            self.counters["negative_hits"] += 1
-            then(absence.verdict)  # type: ignore[arg-type]  # `absences` holds no other
-            return
-        self.counters["misses"] += 1
-        flight = self._joinable(digest)
-        waiter = partial(self._tell_found, digest, then)
-        if flight is not None:
-            flight.then(waiter)
-            return
-        flight = ShardedSessionFlight(self, digest)
-        flight.then(waiter)
-        flight.start()
+    def _new_flight(self, digest: str) -> SessionFlight | None:
+        return ShardedSessionFlight(self, digest)
 
     async def _read(
         self, name: str, flight_over: Callable[[Callable[[str], Connection]], Flight]
@@ -367,8 +89,8 @@ class ShardedReader(Reader):
                 return await joined.wait()
         with contextlib.suppress(StoreLost):
             return await self._launch(flight_over)
-        flight = flight_over(_NO_CONNECTION)
-        assert isinstance(flight, _OverShards)
+        flight = flight_over(NO_CONNECTION)
+        assert isinstance(flight, OverShards)
         flight.through = self.shards
         verdict = flight.wait()
         flight.start()
@@ -377,7 +99,7 @@ class ShardedReader(Reader):
     async def _launch(
         self, flight_over: Callable[[Callable[[str], Connection]], Flight]
     ) -> Verdict:
-        flight = flight_over(_NO_CONNECTION)
+        flight = flight_over(NO_CONNECTION)
         verdict = flight.wait()
         flight.start()
         return await verdict
@@ -398,21 +120,10 @@ class ShardedReader(Reader):
         oldest = self.clock() - serve_cached
         return all(not lease.void and lease.fresh_as_of >= oldest for lease in leases)
 
-    def peek_revoked(self, token: TokenRef) -> bool | None:
-        """Return whether *token* is revoked if that is known for sure, else None."""
-        now = self.clock()
-        entry = self.cache.live(self.cache.tokens, token.name, now)
-        if entry is not None:
-            assert isinstance(entry.verdict, bool)
-            self._hits += 1
-            return entry.verdict
-        if token.name in self.endings:
-            return True
+    def _is_known_clean(self, token: TokenRef, now: float) -> bool:
         buckets = (bucket_of(token.name), bucket_of(token.epoch))
-        if all(self.cache.is_clean(bucket, now) for bucket in buckets) and self._is_clean(token):
-            self._hits += 1
-            return False
-        return None
+        known = all(self.cache.is_clean(bucket, now) for bucket in buckets)
+        return known and self._is_clean(token)
 
     def _known_of(self, token: TokenRef, serve_cached: float) -> Verdict | None:
         entry = self.cache.tokens.get(token.name)
