@@ -13,7 +13,15 @@ import uvloop
 
 from config.model import Limits
 from gateway.target import canonical
-from tests.gateway.io.harness import ALL, Gateway, configuration, gateway, one_upstream, upstream
+from tests.gateway.io.harness import (
+    ALL,
+    Gateway,
+    Message,
+    configuration,
+    gateway,
+    one_upstream,
+    upstream,
+)
 from tests.wire.strict_upstream import StrictUpstream
 
 CLEAN = b"GET /clean HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
@@ -88,6 +96,18 @@ async def _converse(bench: Bench, parts: list[bytes]) -> bytes:
     return received
 
 
+def _ask_clean(bench: Bench) -> Message:
+    """Ask for `/clean`, once more for as long as the gateway says that it is overloaded.
+
+    The loop stands still while the fuzzer thinks. On a busy machine its beats are late for so long
+    that it sheds requests, as it should.
+    """
+    while True:
+        clean = bench.loop.run_until_complete(bench.gateway.ask(CLEAN))
+        if clean.fields.get("x-doorward-error") != "overloaded":
+            return clean
+
+
 def conversation(data: bytes) -> None:
     """Send *data*; what arrives is well formed, and what was asked for, and nobody else's."""
     if not data:
@@ -97,8 +117,8 @@ def conversation(data: bytes) -> None:
     for seen in (strict.complete, strict.begun, strict.faults, bench.gateway.events):
         seen.clear()
     received = bench.loop.run_until_complete(_converse(bench, cuts(data)))
-    clean = bench.loop.run_until_complete(bench.gateway.ask(CLEAN))
-    assert clean.content == b"answer to /clean"
+    clean = _ask_clean(bench)
+    assert clean.content == b"answer to /clean", (clean.head, clean.content)
     assert strict.faults == []
     assert strict.complete.pop().target == b"/clean"
     for request in strict.complete:
