@@ -14,6 +14,7 @@ from auth.login.provenance import Provenance
 from auth.login.sign_out import live_session
 from auth.login.visit import Visit
 from auth.ports import AuthUnavailable, SessionStore
+from auth.return_url import origin_in
 from auth.session import TOO_LARGE, SessionRecord, digest, fits_fields
 from config.model import Configuration
 
@@ -132,7 +133,12 @@ class Beginnings:
     ) -> LoginAnswer:
         """Answer a sign-in that is complete: on to *return_to*, or JSON for a program."""
         if visit.prefers(unless_told="page") == "page":
-            return self._answers.redirect(return_to, fields=fields)
+            if origin_in(return_to) in ("", visit.origin):
+                return self._answers.redirect(return_to, fields=fields)
+            # Browsers hold redirects of a form against its `form-action` (CSP), also those to
+            # another origin of ours. A page begins anew.
+            values = {"onward": return_to, "is_in": True}
+            return self._answers.page(visit, "onward", values, fields=fields)
         told = {
             "subject": record.subject,
             "name": record.name,

@@ -44,6 +44,10 @@ _STATE = re.compile(r"[A-Za-z0-9_-]{22,128}", re.ASCII)
 _ANEW = ("prompt", AGAIN)
 """What asks for a sign-in though there is a session."""
 
+_BY_PAGE = "page"
+"""The parameter of who comes from the sign-in page: browsers hold every redirect of a form against
+its `form-action` (CSP), also the one to the site. A page of ours begins anew."""
+
 
 class _Asked(msgspec.Struct, frozen=True):
     """What a site wants."""
@@ -103,7 +107,10 @@ class SiteAuthorization:
             visit.session_digest, asked.site, asked.challenge, secret, asked.return_to
         )
         taken = urlencode({"code": await self._codes.give(handed_on), "state": asked.state})
-        return self._answers.away(f"{asked.site}{CALLBACK_PATH}?{taken}")
+        onward = f"{asked.site}{CALLBACK_PATH}?{taken}"
+        if _BY_PAGE not in visit.request.query:
+            return self._answers.away(onward)
+        return self._answers.page(visit, "onward", {"onward": onward, "is_in": True})
 
     def _read(self, visit: Visit) -> _Asked | None:
         """Return what is asked for; None if it makes no sense, or is for a site that is not ours.
@@ -148,6 +155,7 @@ class SiteAuthorization:
             self._return_parameter: asked.return_to,
             "state": asked.state,
             "code_challenge": asked.challenge,
+            _BY_PAGE: "1",
             **{name: query[name] for name in ("acr_values", "max_age") if name in query},
         }
         more = {name: query[name] for name in ONWARD if name in query}

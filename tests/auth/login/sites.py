@@ -11,6 +11,7 @@ from auth.login.service import LoginService
 from auth.ports import SessionStore
 from config.model import Configuration, Login, Provider
 from tests.auth.login.conftest import PASSWORD, PUBLIC, SECRET, Site, configured, cookies_of, field
+from tests.auth.login.page_reader import PageReader
 
 SHOP, HELP = "https://shop.example.com", "https://help.example.org"
 LOGIN, AUTHORIZE = "/.doorward/login", "/.doorward/authorize"
@@ -106,6 +107,13 @@ class Traveller:
             else:
                 jar[name] = rest.partition(";")[0]
         return answer
+
+    async def go_on(self, answer: LoginAnswer) -> LoginAnswer:
+        """Follow a redirect, or the page that sends the browser on."""
+        if answer.status == 303:
+            return await self.get(field(answer, "location"))
+        (link,) = PageReader(answer.body).all("a", **{"class": "button full"})
+        return await self.get(link.attributes["href"])
 
     async def begin(self, site: str, return_to: str = "/", **asked: str) -> str:
         """Begin to sign in at *site*; return the URL at the sign-in's origin."""

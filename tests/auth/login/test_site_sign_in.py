@@ -277,3 +277,14 @@ async def test_another_site_of_ours_signs_nobody_out(ada: Traveller) -> None:
         answer = await ada.send("POST", f"{SHOP}{LOGOUT}", fields={"origin": origin})
         assert answer.status == 403
         assert isinstance(await ada.caller(SHOP), Authenticated)
+
+
+async def test_a_form_is_not_redirected_to_another_origin(ada: Traveller) -> None:
+    """Browsers hold every redirect of a form against its `form-action` (CSP)."""
+    form = {"username": "ada", "password": "correct horse battery"}
+    answer = await ada.post(f"{PUBLIC}{LOGIN}", form | {"return_to": f"{HELP}/topic"})
+    assert (answer.status, bool(ada.session(PUBLIC))) == (200, True)
+    assert (await ada.go_on(answer)).error == "no_route"
+    assert ada.seen[-1] == f"{HELP}/topic"
+    answer = await ada.post(f"{PUBLIC}{LOGIN}", form | {"return_to": f"{PUBLIC}/topic"})
+    assert (answer.status, field(answer, "location")) == (303, f"{PUBLIC}/topic")
