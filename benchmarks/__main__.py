@@ -124,7 +124,7 @@ def main() -> None:
     """Read the arguments, measure, print the tables and keep them."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--only", action="append", metavar="NAME", help="part of a proxy's name")
     parser.add_argument("--row", action="append", metavar="NAME", help="part of a row's name")
     parser.add_argument("--quick", action="store_true", help="a fifth of the time, more noise")

@@ -74,7 +74,7 @@ def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
     """Memory that a cached session takes, and that a full cache keeps the sessions in use.
 
     A fifth of the requests are of a hot thousand, the others of one session after the other, until
-    half as many have been dropped as the cache holds.
+    a third as many have been dropped as the cache holds.
     """
     _store_sessions(stage.store, effort.sessions)
     directory = stage.ground().directory
@@ -88,7 +88,7 @@ def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
         before = resident_bytes(pid)
         entries = evicted = each = 0.0
         until = time.monotonic() + FLOOD_SECONDS
-        while evicted < CACHED / 2 and entries < 0.95 * effort.sessions:
+        while evicted < CACHED / 3 and entries < 0.95 * effort.sessions:
             if time.monotonic() > until:
                 break
             load(Asked(port, pid, "/mine/x", {}, str(flood)), 3)
