@@ -79,6 +79,8 @@ def faults(found: dict[str, Any]) -> list[str]:
 async def test_axe_finds_nothing_and_nothing_is_cut_off(name: str) -> None:
     screen = SCREENS[name]
     options = {"runOnly": {"type": "tag", "values": RULES}}
+    spilt = """[...document.querySelectorAll('h1, h2, h3, p, dt, dd, li > div')]
+        .filter(each => each.scrollWidth > each.clientWidth + 1).map(each => each.textContent)"""
     wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     wrong: dict[str, list[str]] = {}
     async with window_on(screen) as window:
@@ -92,6 +94,7 @@ async def test_axe_finds_nothing_and_nothing_is_cut_off(name: str) -> None:
             wrong[shown] = faults(found)
             if await window.evaluate(wider) > 0:
                 wrong[shown].append("it is wider than the screen")
+            wrong[shown] += await window.evaluate(spilt)  # words that stand over what is beside
     assert {shown: found for shown, found in wrong.items() if found} == {}
 
 
