@@ -31,8 +31,9 @@ from tests.auth.login.page_reader import PageReader
 ORIGINS = Origins(
     public="http://127.0.0.1:8080",
     scheme="http",
-    hosts=frozenset({"127.0.0.1", "app.example.com"}),
+    hosts=frozenset({"127.0.0.1", "app.example.com", "shop.example.org"}),
     suffixes=(),
+    sites=frozenset({"http://shop.example.org"}),
 )
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 RULE = AccessRule(
@@ -460,3 +461,19 @@ def test_the_way_to_sign_in_says_where_and_how_the_route_wants_it(
     assert set(asked) == {
         back, "acr_values=phr%20mfa", "max_age=300", "provider=a%2Cb", "prompt=login",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("ways", ["auto", "redirect"])
+def test_who_has_a_session_that_lacks_something_signs_in_again_also_for_a_site(
+    ways: Literal["auto", "redirect"],
+) -> None:
+    """There a session would bring them back at once, and again."""
+
+    def asked_again(reason: Reason, host: str) -> bool:
+        request = head(Accept=BROWSER, host=host)
+        (location,) = values(answer(Challenge(reason), request, unauthenticated=ways), "location")
+        return parse_qs(urlsplit(location).query).get("again") == ["1"]
+
+    assert asked_again(Reason.ACCESS_TOKEN_GONE, "shop.example.org")
+    assert not asked_again(Reason.NO_CREDENTIAL, "shop.example.org")
+    assert not asked_again(Reason.ACCESS_TOKEN_GONE, "app.example.com")
