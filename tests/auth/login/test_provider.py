@@ -3,6 +3,7 @@
 import hashlib
 import json
 from base64 import urlsafe_b64encode
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +25,7 @@ from auth.login.provider import (
 )
 from config.model import Provider
 
+PROVIDERS = Path(__file__).parents[2] / "providers"
 ISSUER = "https://idp.example.com"
 PROVIDER = Provider("corp", "Corp", ISSUER, "gateway")
 DOCUMENT: dict[str, Any] = {
@@ -55,6 +57,40 @@ def read(issuer: str = ISSUER, **changes: Any) -> Metadata:
 
 def test_the_least_that_a_provider_says_is_enough() -> None:
     assert read() == METADATA
+
+
+RECORDED = {path.stem: path.read_bytes() for path in (PROVIDERS / "discovery").glob("*.json")}
+"""What providers say of themselves: Canaille 0.3.6 and Glewlwyd 2.7.5 as they ran for us, Google
+and Entra as others have written it down. Without members that nobody here reads."""
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithms", "promises_issuer", "ends_sessions"),
+    [
+        ("canaille", {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, True, True),
+        ("entra", {"RS256"}, False, True),
+        ("glewlwyd", {"ES256", "ES384", "ES512"}, False, True),
+        ("google", {"RS256"}, False, False),
+    ],
+)
+def test_what_known_providers_say_is_understood(
+    name: str, algorithms: set[str], *, promises_issuer: bool, ends_sessions: bool
+) -> None:
+    issuer = json.loads(RECORDED[name])["issuer"]
+    metadata = read_metadata(RECORDED[name], issuer)
+    assert set(metadata.algorithms) == algorithms
+    assert metadata.promises_issuer is promises_issuer
+    assert bool(metadata.end_session_endpoint) is ends_sessions
+    assert not metadata.secret_in_form
+    with pytest.raises(MetadataError, match="another issuer"):
+        read_metadata(RECORDED[name], f"{issuer}/")
+
+
+def test_the_address_for_people_of_any_tenant_of_entra_is_no_issuer() -> None:
+    """`common` says `{tenantid}` in place of one: whoever runs a tenant could sign anybody in."""
+    document = RECORDED["entra"].replace(b"12345678-1234-1234-1234-123456789012", b"{tenantid}")
+    with pytest.raises(MetadataError, match="another issuer"):
+        read_metadata(document, "https://login.microsoftonline.com/common/v2.0")
 
 
 def test_what_else_it_says_is_taken_up() -> None:
