@@ -1,5 +1,8 @@
 """What holds a secret does not show it: not in `repr`, not in an f-string, not in an error."""
 
+import hmac
+from collections.abc import Callable
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -8,7 +11,10 @@ from auth.identity import ABSENT
 from auth.io.address import parse_store_url
 from auth.keys import KeyRing, signing_key
 from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.provenance import FormTokens
+from auth.login.totp import code_of, current_step, matching_step
 from config.model import Address, Admin, Limits, Provider, Secret, Store
+from gateway.admin_access import AdminRequest, refusal_of
 from gateway.answer import Answer
 from gateway.reading import read_request_head
 
@@ -62,3 +68,27 @@ def test_a_key_does_not_show_its_number() -> None:
     for shown in (repr(KEY), repr(KeyRing((KEY,))), f"{KEY}"):
         assert secret not in shown
         assert "PRIVATE" not in shown
+
+
+ADMIN = Admin(Address("127.0.0.1", 1), Secret(CANARY))
+ADMIN_REQUEST = AdminRequest("GET", "/api/status", "127.0.0.1:1", f"Bearer {CANARY}")
+NONCE = FormTokens(b"s" * 32).new_nonce()
+COMPARISONS: dict[str, Callable[[], bool]] = {
+    "the admin token": lambda: refusal_of(ADMIN_REQUEST, ADMIN) is None,
+    "a form's token": lambda: FormTokens(b"s" * 32).is_token(
+        FormTokens(b"s" * 32).token(NONCE, ""), NONCE, ""
+    ),
+    "a code of an app": lambda: (
+        matching_step(b"s" * 20, code_of(b"s" * 20, current_step(1e9)), 1e9) is not None
+    ),
+}
+
+
+@pytest.mark.parametrize("what", COMPARISONS)
+def test_a_secret_is_compared_in_constant_time_and_by_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The right one is taken, and is not when `hmac.compare_digest` alone says that it differs."""
+    assert COMPARISONS[what]()
+    monkeypatch.setattr(hmac, "compare_digest", lambda *_: False)
+    assert not COMPARISONS[what]()
