@@ -93,6 +93,7 @@ def new_record(body: bytes, settings: SessionSettings, now: float) -> SessionRec
 def describe_session(summary: SessionSummary) -> dict[str, object]:
     """Return what lists show of a session: its digest, never what could be used as one."""
     described: dict[str, object] = msgspec.to_builtins(summary.record)
+    described["sites"] = sorted(summary.record.sites)  # the hosts, not what opens it there
     return {"id": summary.digest, **described, "idle_expires_at": summary.idle_expires_at}
 
 

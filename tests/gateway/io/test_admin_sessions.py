@@ -3,7 +3,7 @@ import json
 import pytest
 
 from auth.ports import SessionSummary
-from auth.session import SessionRecord
+from auth.session import SessionRecord, SiteKey
 from config.model import SessionSettings
 from gateway.io.admin_sessions import UnusableRecordError, describe_session, new_record
 
@@ -42,8 +42,15 @@ def test_a_whole_record_is_taken_as_it_is() -> None:
     made = record(**members)
     described = describe_session(SessionSummary("d" * 64, made, NOW + 60))
     shown = json.loads(json.dumps(described))
-    ours = {"begun_on": "", "begun_from": "", "refresh_at": 0}
+    ours = {"begun_on": "", "begun_from": "", "refresh_at": 0, "sites": []}
     assert shown == {**members, **ours, "id": "d" * 64, "idle_expires_at": NOW + 60}
+
+
+def test_of_other_sites_a_list_shows_the_hosts_and_not_what_opens_the_session_there() -> None:
+    sites = {"b.example": SiteKey("e" * 64, b"sealed"), "a.example": SiteKey("f" * 64)}
+    made = SessionRecord(1, "u1", NOW, NOW + 100, sites=sites)
+    described = describe_session(SessionSummary("d" * 64, made, NOW + 60))
+    assert described["sites"] == ["a.example", "b.example"]
 
 
 @pytest.mark.parametrize(
