@@ -9,10 +9,12 @@ beat that is still late, and the more the later it is, for the line grows by a f
 of the loop; a little less with each beat that is not. So the line gets short again, and what has
 been taken is served.
 
-Once work is being turned away, a beat counts as late much earlier: nobody who is let in shall wait
-for as long as it takes to be sure that there is an overload. And a client that was turned away is
-not read again before `REST_SECONDS` have passed, so that one that asks on and on, whatever it was
-told, takes no more than its share of what is left.
+Behind a late beat, and once work is being turned away, a beat counts as late much earlier. Turns of
+a busy loop are not alike: one that reads requests may be short, and the next one, which has what
+the store said of them, long. And nobody who is let in shall wait for as long as it takes to be sure
+that there is an overload. And a client that was turned away is not read again before `REST_SECONDS`
+have passed, so that one that asks on and on, whatever it was told, takes no more than its share of
+what is left.
 """
 
 PROBE_SECONDS = 0.1
@@ -20,9 +22,9 @@ PROBE_SECONDS = 0.1
 LATE_SECONDS = 0.4
 """A beat that comes so much too late says that the loop is overloaded."""
 STILL_LATE_SECONDS = 0.15
-"""The same while work is turned away; a full turn of a busy loop is well below it."""
+"""The same behind a late beat and while work is turned away; a full turn is well below it."""
 WINDOW_SECONDS = 2.0
-"""For how long all beats must be late, and they must be two at least."""
+"""For how long all beats must be late, the first and the last by `LATE_SECONDS`."""
 STEP_UP = 0.2
 """For a beat that is `LATE_SECONDS` late, and in proportion for others."""
 MOST_AT_ONCE = 0.5
@@ -44,12 +46,14 @@ class Shedder:
 
     def beat(self, late: float) -> None:
         """Take note that a beat came *late* seconds after its time."""
-        if late < (STILL_LATE_SECONDS if self.share else LATE_SECONDS):
+        watching = self.share > 0.0 or self._late_before
+        if late < (STILL_LATE_SECONDS if watching else LATE_SECONDS):
             self._late_for, self._late_before = 0.0, False
             self.share = max(0.0, round(self.share - STEP_DOWN, 4))
             return
         self._late_for = round(self._late_for + PROBE_SECONDS + late, 4)
-        if self.share or (self._late_before and self._late_for >= WINDOW_SECONDS):
+        stands_in_line = self._late_before and self._late_for >= WINDOW_SECONDS
+        if self.share or (stands_in_line and late >= LATE_SECONDS):
             step = STEP_UP * (PROBE_SECONDS + late) / (PROBE_SECONDS + LATE_SECONDS)
             self.share = min(MOST, round(self.share + min(step, MOST_AT_ONCE), 4))
         self._late_before = True

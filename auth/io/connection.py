@@ -99,6 +99,11 @@ class Connection(asyncio.Protocol):
         self.send(command, partial(_resolve, future), expect)
         return future
 
+    @property
+    def oldest(self) -> object | None:
+        """The command at the head of the queue, which is the same object until it is answered."""
+        return self._waiting[0] if self._waiting else None
+
     def oldest_wait(self, now: float) -> float:
         """Return for how long the head of the queue has waited, seconds; 0 if nobody waits."""
         return now - self._waiting[0][2] if self._waiting else 0.0

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import hiredis
 
@@ -24,6 +25,8 @@ PATIENCE = 0.8
 _TURNS = 3
 """Turns of the loop: in one the question is written, in the next one the answer is read."""
 _HANDSHAKE = 0.5
+_HANDSHAKE_TURNS = 8 * _TURNS
+"""To connect, by TLS if need be, and to ask four questions."""
 # To tell a new primary of 100,000 endings takes seconds; each part of it has `PATIENCE`.
 _GREETING = 30.0
 # A store that is back must be in use within a second, also after a long time away.
@@ -87,13 +90,42 @@ async def _waits_in_vain(connection: Connection) -> bool:
 
     A loop that is busy asks late, and before it has read what came meanwhile: a worker with too
     much to do would take its store for dead, and refuse everybody who is signed in. So what is
-    there is read first, which a turn of the loop does.
+    there is read first, which a turn of the loop does; where a turn takes longer than `PATIENCE`,
+    the next command has waited as long by then, and only the same one being there still counts.
     """
+    oldest = connection.oldest
     for _ in range(_TURNS):
-        if connection.oldest_wait(boottime()) <= PATIENCE:
+        if connection.oldest is not oldest or connection.oldest_wait(boottime()) <= PATIENCE:
             return False
         await asyncio.sleep(0)
-    return connection.oldest_wait(boottime()) > PATIENCE
+    return connection.oldest is oldest
+
+
+async def _in_time(connecting: Coroutine[Any, Any, Connection]) -> Connection:
+    """Return the connection that *connecting* opens within `_HANDSHAKE` seconds.
+
+    On a loop that is busy it may take as many turns as it needs, see `_waits_in_vain`.
+
+    Raises:
+        TimeoutError: it takes longer. Whatever *connecting* raises.
+    """
+    task = asyncio.create_task(connecting)
+    try:
+        await asyncio.wait((task,), timeout=_HANDSHAKE)
+        for _ in range(_HANDSHAKE_TURNS):
+            if task.done():
+                break
+            await asyncio.sleep(0)
+        else:
+            await stop(task)
+    except BaseException:
+        await stop(task)
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
+        raise
+    if task.cancelled():
+        raise TimeoutError(f"not connected within {_HANDSHAKE} s")
+    return task.result()
 
 
 class Link:
@@ -105,7 +137,7 @@ class Link:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Connection]],
+        connect: Callable[[], Coroutine[Any, Any, Connection]],
         *,
         beat: float,
         on_up: Callable[[Connection], Awaitable[None]],
@@ -149,8 +181,7 @@ class Link:
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(_HANDSHAKE):
-                    connection = await self._connect()
+                connection = await _in_time(self._connect())
                 try:
                     await self._use(connection)
                     failures = 0

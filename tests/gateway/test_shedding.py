@@ -29,7 +29,9 @@ def told(*beats: float) -> float:
         ([LATE_SECONDS] * (WINDOW - 1), False),
         ([LATE_SECONDS] * WINDOW, True),
         ([WINDOW_SECONDS / 4, WINDOW_SECONDS], True),
-        ([LATE_SECONDS * 2, LATE_SECONDS / 2] * 100, False),
+        ([LATE_SECONDS * 2, STILL_LATE_SECONDS - 0.01] * 100, False),
+        ([LATE_SECONDS * 2, STILL_LATE_SECONDS] * 100, True),
+        ([LATE_SECONDS, *[STILL_LATE_SECONDS] * 1000], False),
         ([STILL_LATE_SECONDS] * 1000, False),
     ],
     ids=[
@@ -40,6 +42,8 @@ def told(*beats: float) -> float:
         "a window",
         "later and later",
         "late every other time",
+        "long turns and short ones",
+        "busy behind a pause",
         "busy",
     ],
 )
