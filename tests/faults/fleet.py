@@ -120,7 +120,9 @@ class Fleet:
         try:
             async with self.http.get(f"{gateway.admin_url}/readyz") as answer:
                 said = await answer.json()
-                ready = answer.status == 200 and said["workers"]["serving"] == WORKERS
+                has_all = said["workers"]["serving"] == WORKERS
+                has_all &= said["store"]["connected_workers"] == WORKERS  # for "ready" one will do
+                ready = answer.status == 200 and has_all
                 return "" if ready else str(said)
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"{type(error).__name__} {error}"
