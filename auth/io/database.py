@@ -9,10 +9,14 @@ when it is opened, by one of the processes that open it. Everything here blocks:
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+_PATIENCE = 5.0
+"""Seconds to wait for other processes that have the database."""
 
 Row = tuple[Any, ...]
 Versions = Sequence[Sequence[str]]
@@ -90,12 +94,18 @@ class SqliteDatabase:
     def prepare(self, versions: Versions) -> None:
         """See `Database.prepare`."""
         try:
-            # Before SQLite does, so that nobody but the owner can ever read it.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Before SQLite does, so that nobody but the owner can ever read it. Not by opening it:
+            # to close a file lets go of all the locks that this process has on it.
+            os.mknod(self._path, 0o600)
+        except FileExistsError:
+            pass
         except OSError as error:
             raise DatabaseUnavailable(str(error)) from error
-        with self.reading() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+        until = time.monotonic() + _PATIENCE
+        while not self._keep_log_ahead():
+            if time.monotonic() > until:
+                raise DatabaseUnavailable(f"others have had it for {_PATIENCE} s")
+            time.sleep(0.01)
         with self.writing() as connection:  # of several processes one does it
             ((version,),) = connection.execute("PRAGMA user_version")
             if version > len(versions):
@@ -107,11 +117,25 @@ class SqliteDatabase:
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(versions)}")
 
+    def _keep_log_ahead(self) -> bool:
+        """Let readers and a writer not wait for each other (WAL), which the file remembers.
+
+        False: SQLite, which does not wait for it, met others that do the same to a new file.
+        """
+        try:
+            with self.reading() as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+        except DatabaseUnavailable as error:
+            if getattr(error.__cause__, "sqlite_errorcode", 0) != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        return True
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """See `Database.reading`."""
         try:
-            raw = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
+            raw = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None)
         except sqlite3.Error as error:
             raise DatabaseUnavailable(str(error)) from error
         try:
