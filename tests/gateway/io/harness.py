@@ -292,7 +292,7 @@ class RawClient:
         await self.writer.drain()
 
     async def receive(self, *, head_only: bool = False) -> Message:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = await self.reader.readuntil(b"\r\n\r\n")
             message = Message(head, b"", complete=True)
             if head_only or message.status in (101, 204, 304) or message.status < 200:
