@@ -24,6 +24,8 @@ def main(words: list[str]) -> int:
         for each in read_defences()
         if not words or any(word in f"{each.threat} {each.file}" for word in words)
     ]
+    for each in chosen:  # a list that is out of date is told at once, not half an hour later
+        each.taken_out_of((ROOT / each.file).read_text())
     with tempfile.TemporaryDirectory(prefix="doorward-mutants-") as folder:
         copy = Path(folder) / "doorward"
         _copy_project(copy)

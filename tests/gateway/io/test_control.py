@@ -98,6 +98,30 @@ async def test_a_slow_command_does_not_hold_up_the_next() -> None:
     await serving
 
 
+async def test_numbers_cost_a_busy_loop_one_turn_to_read_the_call_and_one_to_answer_it() -> None:
+    # With too much to do a turn takes up to a second, and that is when numbers are wanted most.
+    ours, theirs = channel_pair()
+    serving = asyncio.create_task(serve_commands(theirs, Worker().perform))
+    loop = asyncio.get_running_loop()
+    turns: asyncio.Future[int] = loop.create_future()
+
+    def turn(number: int) -> None:
+        if number == 0:
+            ours.send(b'{"id":1,"command":{"type":"measure"}}\n')
+        try:
+            assert ours.recv(65536)
+        except BlockingIOError:
+            loop.call_soon(turn, number + 1)
+        else:
+            turns.set_result(number)
+
+    loop.call_soon(turn, -10)  # it listens after a few
+    needed = await asyncio.wait_for(turns, 5)
+    ours.close()
+    await serving
+    assert needed == 2
+
+
 async def test_a_late_reply_is_an_error_and_is_not_taken_for_the_next_one() -> None:
     worker = Worker()
     channel, serving = await connect(worker)

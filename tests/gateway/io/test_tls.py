@@ -239,12 +239,14 @@ async def secure_upstream(certificate: Certificate) -> AsyncIterator[int]:
     context.load_cert_chain(certificate.cert_file, certificate.key_file)
     backend = Upstreams(answering(OK))
     server = await asyncio.start_server(backend, "127.0.0.1", 0, ssl=context)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    for task in tuple(backend.tasks):
-        task.cancel()
-    if backend.tasks:
-        await asyncio.wait(backend.tasks)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:  # else a failed test leaves its connections to the end of the loop, which waits
+        server.close()
+        for task in tuple(backend.tasks):
+            task.cancel()
+        if backend.tasks:
+            await asyncio.wait(backend.tasks)
 
 
 @pytest.mark.wire
