@@ -415,6 +415,16 @@ class RouteTest(msgspec.Struct, frozen=True):
     acr: str = ""
 
 
+class PrivateFile(msgspec.Struct, frozen=True):
+    """A file that holds a key or another secret, and where the route file names it."""
+
+    path: str
+    named_by: str
+    """The key, as the documentation writes it, or `${file:…}`."""
+    line: int
+    column: int
+
+
 class Configuration(msgspec.Struct, frozen=True):
     """A whole route file that holds together."""
 
@@ -429,3 +439,4 @@ class Configuration(msgspec.Struct, frozen=True):
     routes: tuple[Route, ...]
     tests: tuple[RouteTest, ...] = ()
     pages: PageSettings = PageSettings()
+    private_files: tuple[PrivateFile, ...] = ()

@@ -12,10 +12,12 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
+import msgspec
+
 from config.building import build_configuration, build_route
 from config.checks import find_conflicts
 from config.document import Document, PlacedMapping, PlacedSequence, read_document
-from config.model import Configuration, Route
+from config.model import Configuration, PrivateFile, Route
 from config.named_files import NamedFile, named_files
 from config.problem import Problem
 from config.schema import SCHEMA
@@ -76,17 +78,23 @@ def read_configuration(  # noqa: PLR0913 - what is asked of the world, each by a
     document = read_document(text)
     if document.root is None:
         return sorted(document.problems)
-    unfilled = fill_document(document, environment, lambda path: read_file(locate(path)))
+    filling = fill_document(document, environment, lambda path: read_file(locate(path)))
+    files = tuple(named_files(document.root, locate))
     found = [
         *validate(document.root, document.place, _check()),
         *find_conflicts(document.root),
-        *look_at(named_files(document.root, locate)),
+        *look_at(files),
     ]
     # What could not be put in is one problem, not also a malformed value.
-    found = [problem for problem in found if (problem.line, problem.column) not in unfilled]
+    found = [problem for problem in found if (problem.line, problem.column) not in filling.unfilled]
     if problems := document.problems + found:
         return sorted({*problems, *examine(_sound_routes(document))})
-    return build_configuration(document, locate)
+    private = [
+        *(PrivateFile(file.path, file.key, *file.place) for file in files if file.kind == "key"),
+        *(PrivateFile(locate(path), "${file:…}", *place) for path, place in filling.files),
+    ]
+    configuration = build_configuration(document, locate)
+    return msgspec.structs.replace(configuration, private_files=tuple(private))
 
 
 def _sound_routes(document: Document) -> list[Route]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from config.document import Document, Place, quoted
 from config.problem import Problem
 
@@ -85,20 +87,34 @@ def _value(
     return value
 
 
+class Filling(msgspec.Struct):
+    """What came of filling a document."""
+
+    unfilled: set[Place] = set()
+    """The places of values with a hole that stays."""
+    files: list[tuple[str, Place]] = []
+    """The paths of `${file:PATH}`, each with the place of the value that it stands in."""
+
+
 def fill_document(
     document: Document, environment: Mapping[str, str], read_file: Callable[[str], str]
-) -> set[Place]:
-    """Fill every hole of *document* in place, report what cannot be, return the places of those."""
-    unfilled: set[Place] = set()
+) -> Filling:
+    """Fill every hole of *document* in place, and report what cannot be."""
+    filling = Filling()
     for hole in document.holes:
         # Any: a mapping with a key or a list with an index, and both are indexed alike.
         container: Any = hole[0]
         text, place = container[hole[1]], container.places[hole[1]]
-        container[hole[1]], errors = fill(text, environment, read_file)
+
+        def read(path: str, place: Place = place) -> str:
+            filling.files.append((path, place))
+            return read_file(path)
+
+        container[hole[1]], errors = fill(text, environment, read)
         for error in errors:
-            unfilled.add(place)
+            filling.unfilled.add(place)
             document.problems.append(Problem(*_inside(document, place, text, error), str(error)))
-    return unfilled
+    return filling
 
 
 def _inside(document: Document, place: Place, text: str, error: SubstitutionError) -> Place:

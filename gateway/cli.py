@@ -15,6 +15,7 @@ import msgspec
 
 from auth.identity import ABSENT, Authenticated, Caller, Identity
 from config.io.files import load_configuration
+from config.io.named_files import find_exposed
 from config.problem import Problem
 from config.schema import SCHEMA
 from gateway.explain import explain as explain_request
@@ -97,9 +98,9 @@ def check(file: Path) -> None:
         for problem in snapshot:
             click.echo(problem.at(str(file)))
         sys.exit(1)
-    for note in find_loopholes(snapshot.table):
-        click.echo(note.at(str(file)))
     configuration = snapshot.configuration
+    for note in [*find_exposed(configuration.private_files), *find_loopholes(snapshot.table)]:
+        click.echo(note.at(str(file)))
     counted = [
         _count(len(configuration.routes), "route"),
         _count(len(configuration.upstreams), "upstream"),

@@ -1,9 +1,12 @@
 """Look at the files that the route file names, as whoever uses them later will."""
 
+import os
 import ssl
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from config.model import PrivateFile
 from config.named_files import NamedFile
 from config.problem import Problem
 
@@ -53,4 +56,36 @@ def _why_unusable(file: NamedFile) -> str:
         return "holds no private key in PEM that is not encrypted"
     except OSError as error:  # gone, between the two looks
         return f"cannot be read: {error.strerror}"
+    return ""
+
+
+def find_exposed(files: Iterable[PrivateFile]) -> list[Problem]:
+    """Return a warning for each of *files* that more people may read than need to."""
+    warnings = []
+    for file in files:
+        who = may_also_read(file.path)
+        if who:
+            message = (
+                f"warning: {who} may read {file.path}, which holds a secret ({file.named_by}): "
+                "chmod 600, or see docs/operations.md, Secrets"
+            )
+            warnings.append(Problem(file.line, file.column, message))
+    return sorted(set(warnings))
+
+
+def may_also_read(path: str) -> str:
+    """Return who beside its owner may read the file at *path*, in words; empty if nobody may.
+
+    Its group counts where the owner is who reads it here. Anybody else reads it *by* the group, as
+    a service does whose files are root's or are mounted with Kubernetes' `fsGroup`; and root, who
+    needs no leave, may be checking the file for such a service.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:  # gone since it was read
+        return ""
+    if status.st_mode & stat.S_IROTH:
+        return "everybody on this machine"
+    if status.st_mode & stat.S_IRGRP and status.st_uid == os.geteuid() != 0:
+        return "a group"
     return ""

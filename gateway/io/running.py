@@ -20,6 +20,7 @@ from auth.io.signing_keys import SigningKeys
 from auth.login.assembly import open_accounts
 from auth.login.mailing import Mailing
 from config.io.files import load_configuration
+from config.io.named_files import find_exposed
 from config.io.places import data_directory
 from config.model import Address, Configuration
 from config.overriding import LISTEN, move_addresses
@@ -209,6 +210,8 @@ def _load(options: RunOptions) -> Configuration | list[Problem]:
     loaded = load_configuration(options.file, examine=examine_routes)
     if isinstance(loaded, list):
         return loaded
+    for warning in find_exposed(loaded.private_files):
+        _log.warning("%s", warning.at(str(options.file)))
     workers = options.workers or loaded.server.workers
     server = msgspec.structs.replace(loaded.server, workers=workers)
     return msgspec.structs.replace(loaded, server=server)

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from config.io.named_files import may_also_read
 from config.model import Certificate
-
-_OTHERS = 0o007
-"""Only a warning: orchestrators mount secrets so, in a file system that nobody else sees."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +70,10 @@ class Certificates:
             return False
         self._by_name, self._default = by_name, default
         _log.info("certificates read again")
+        # Of the files that the route file was read with, whoever read it has told.
+        for certificate in self._certificates:
+            if who := may_also_read(certificate.key_file):
+                _log.warning("%s may read the key %s", who, certificate.key_file)
         return True
 
     def use(self, certificates: Sequence[Certificate]) -> None:
@@ -111,8 +113,6 @@ def _load_all(certificates: Sequence[Certificate]) -> dict[str, ssl.SSLContext]:
     by_name: dict[str, ssl.SSLContext] = {}
     for certificate in certificates:
         context, names = _load(certificate)
-        if Path(certificate.key_file).stat().st_mode & _OTHERS:
-            _log.warning("everybody on this machine may use the key %s", certificate.key_file)
         for name in names:
             by_name.setdefault(name, context)
     return by_name

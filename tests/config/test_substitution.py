@@ -67,10 +67,18 @@ def test_every_missing_variable_of_a_document_is_told_at_its_place() -> None:
     document = read_document(
         'a: x ${M}\nb: ["${N} ${O}", ok]\nc: |\n  text\n  ${P}\nd: "\\t${Q}"\n'
     )
-    unfilled = fill_document(document, {}, read_file)
+    unfilled = fill_document(document, {}, read_file).unfilled
     places = [(problem.line, problem.column) for problem in document.problems]
     assert places == [(1, 6), (2, 6), (2, 11), (3, 4), (6, 4)]
     assert unfilled == {(1, 4), (2, 5), (3, 4), (6, 4)}
+
+
+def test_the_files_that_values_come_from_are_told_with_their_places() -> None:
+    document = read_document("a: x\nb: ['${file:secret}/${file:two}', $${file:no}]\nc: ${A}\n")
+    assert fill_document(document, ENVIRONMENT, read_file).files == [
+        ("secret", (2, 5)),
+        ("two", (2, 5)),
+    ]
 
 
 def test_keys_are_never_filled() -> None:

@@ -106,6 +106,19 @@ def test_check_notes_a_loophole_and_is_content(file: Path) -> None:
     assert "note: route 'notes' takes only GET, HEAD, POST; PUT /notes" in result.stdout
 
 
+def test_check_names_a_secret_that_others_may_read_and_is_content(file: Path) -> None:
+    (file.parent / "token").write_text("https://idp.example.com")
+    (file.parent / "token").chmod(0o644)
+    file.write_text(f"{ROUTES}tokens:\n  - {{issuer: '${{file:token}}', audience: [a]}}\n")
+    result = run("check", file)
+    assert result.exit_code == 0
+    place = f"{file}:{ROUTES.count(chr(10)) + 2}:14"
+    warning = f"{place}: warning: everybody on this machine may read {file.parent}/token, "
+    assert result.stdout.startswith(warning)
+    (file.parent / "token").chmod(0o600)
+    assert "warning" not in run("check", file).stdout
+
+
 EXPLAINED = [
     (["GET", "/"], 0),
     (["get", "/notes", "--subject", "u1"], 0),

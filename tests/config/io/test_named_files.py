@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from config.io.files import load_configuration
-from config.io.named_files import find_unusable
-from config.model import Configuration
+from config.io.named_files import find_exposed, find_unusable
+from config.model import Configuration, PrivateFile
 from config.named_files import NamedFile
 from tests.config.reading_support import MINIMAL
 from tests.gateway.io.test_tls import make_certificate
 
 AT = (3, 4)
+ADVICE = "chmod 600, or see docs/operations.md, Secrets"
 
 
 @pytest.fixture
@@ -96,3 +99,56 @@ def test_a_route_file_whose_files_are_not_there_does_not_load(folder: Path) -> N
     assert [problem.at("f").partition(" ")[0] for problem in loaded] == ["f:10:53:", "f:11:48:"]
     assert "server.tls.certificates[].key_file" in loaded[0].message
     assert "tokens[].jwks_file" in loaded[1].message
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "reader", "who"),
+    [
+        (0o600, 1, 1, ""),
+        (0o400, 1, 2, ""),
+        (0o644, 1, 1, "everybody on this machine may read"),
+        (0o604, 0, 1, "everybody on this machine may read"),  # as Kubernetes mounts secrets
+        (0o640, 1, 1, "a group may read"),
+        (0o440, 0, 1, ""),  # read by the group: systemd, and Kubernetes with fsGroup
+        (0o640, 0, 0, ""),  # root checks the file of a service
+        (0o642, 0, 1, ""),  # who may write, and not read, learns nothing
+    ],
+)
+def test_a_private_file_that_more_people_may_read_than_need_to_is_named(  # noqa: PLR0917 - a table's columns
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, owner: int, reader: int, who: str
+) -> None:
+    file = tmp_path / "token"
+    file.touch()
+    status = os.stat_result((stat.S_IFREG | mode, 1, 1, 1, owner, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(Path, "stat", lambda _: status)
+    monkeypatch.setattr(os, "geteuid", lambda: reader)
+    found = find_exposed([PrivateFile(str(file), "${file:…}", 3, 4)] * 2)
+    said = [problem.at("f").partition(", which")[0] for problem in found]
+    assert said == ([f"f:3:4: warning: {who} {file}"] if who else [])
+
+
+def test_a_private_file_that_is_gone_by_now_is_passed_over(tmp_path: Path) -> None:
+    assert find_exposed([PrivateFile(str(tmp_path / "none"), "k", 1, 1)]) == []
+
+
+def test_the_private_files_of_a_route_file_are_looked_at_and_no_others(folder: Path) -> None:
+    for name in ("jwks.json", "token", "password", "user"):
+        (folder / name).write_text("{}" if name == "jwks.json" else "x" * 20)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    (folder / "user").chmod(0o600)
+    file = folder / "routes.yaml"
+    file.write_text(
+        f"{MINIMAL}server: {{tls: {{certificates: [{{cert_file: a.pem, key_file: a.key}}]}}}}\n"
+        "tokens: [{issuer: i, audience: [a], jwks_file: jwks.json}]\n"
+        "admin:\n  token: ${file:token}\n"
+        "store:\n  url: redis://${file:user}:${file:password}@127.0.0.1\n"
+    )
+    loaded = load_configuration(file)
+    assert isinstance(loaded, Configuration)
+    found = find_exposed(loaded.private_files)
+    assert [(problem.line, problem.message.rpartition(f"{folder}/")[2]) for problem in found] == [
+        (9, "a.key, which holds a secret (server.tls.certificates[].key_file): " + ADVICE),
+        (12, "token, which holds a secret (${file:…}): " + ADVICE),
+        (14, "password, which holds a secret (${file:…}): " + ADVICE),
+    ]

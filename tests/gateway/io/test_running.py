@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.gateway.io.processes import (
+    TOKEN,
     Answered,
     Backend,
     GatewayProcess,
@@ -143,6 +144,27 @@ def test_a_bad_file_fails_no_request_and_a_good_one_goes_live(
         assert set(load.statuses) == {200}
     finally:
         assert gateway.stop() == 0
+
+
+def test_a_secret_that_others_may_read_is_named_at_the_start_and_at_a_reload(
+    gateway: GatewayProcess,
+) -> None:
+    secret = gateway.directory / "token"
+    secret.write_text(TOKEN)
+    secret.chmod(0o644)
+    warning = f"warning: everybody on this machine may read {secret}, "
+    text = gateway.file.read_text().replace(f"token: {TOKEN}", "token: '${file:token}'")
+    gateway.file.write_text(text)
+    gateway.process.send_signal(signal.SIGHUP)
+    eventually(lambda: warning in gateway.errors.read_text())
+    assert f"{gateway.file}:4:39: {warning}" in gateway.errors.read_text()
+
+    taken = text.replace("127.0.0.1:0", f"127.0.0.1:{gateway.port}", 1)
+    other = gateway.directory / "other.yaml"
+    other.write_text(taken)
+    ended = run_cli("run", "--config", str(other))
+    assert ended.returncode == 1  # the address is taken: behind all that is looked at
+    assert f"{other}:4:39: {warning}" in ended.stderr
 
 
 def test_a_killed_worker_is_replaced_while_sessions_go_on(gateway: GatewayProcess) -> None:
