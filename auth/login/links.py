@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -85,8 +85,18 @@ PublishAccount = Callable[[Account], None]
 """Tells other services of a new account; blocks, and raises `AuthUnavailable`."""
 
 _Kind = Literal["reset", "registration"]
-_Show = Callable[[Visit, str, str, Problem | None, Fields], LoginAnswer]
 _Act = Callable[[str], Awaitable[LoginAnswer]]
+
+
+class _BehindLink(NamedTuple):
+    """A page behind a link, where a password is chosen."""
+
+    find: Callable[[str], str]
+    """Returns the login name that a link's secret is for; blocks, and raises `LinkIsOver`."""
+    action: str
+    """Where its form goes."""
+    is_new: bool
+    """Whether there is no account yet."""
 
 
 class Links:
@@ -114,6 +124,8 @@ class Links:
         self._throttle = throttle
         self._publish = publish
         self._events = events
+        self._password = _BehindLink(self._account_of, SET_PASSWORD_PATH, is_new=False)
+        self._confirmation = _BehindLink(self._confirmed, CONFIRM_PATH, is_new=True)
 
     # Asking for a link ---------------------------------------------------------------------------
 
@@ -212,8 +224,7 @@ class Links:
         Raises:
             AuthUnavailable: the accounts cannot be asked.
         """
-        secret = visit.request.query.get("token", "")
-        return await self._behind(visit, secret, lambda: self._account_of(secret), self._password)
+        return await self._show(visit, self._password)
 
     async def submit_password(self, visit: Visit) -> LoginAnswer:
         """Answer POST: a new password, and no session that began with the old one.
@@ -223,7 +234,7 @@ class Links:
         """
         secret = visit.request.form.get("link", "")
 
-        async def act(password: str) -> LoginAnswer:
+        async def set_password(password: str) -> LoginAnswer:
             # Asked first, so that a store that is out leaves everything as it was.
             await self._store.settle()
             account = await self._accounts.in_turn(
@@ -238,7 +249,7 @@ class Links:
                 sign_in=True,
             )
 
-        return await self._set(visit, secret, lambda: self._account_of(secret), self._password, act)
+        return await self._submit(visit, self._password, secret, set_password)
 
     async def show_confirmation(self, visit: Visit) -> LoginAnswer:
         """Answer GET: the form that makes the account, for a link that is good.
@@ -246,8 +257,7 @@ class Links:
         Raises:
             AuthUnavailable: the accounts cannot be asked.
         """
-        secret = visit.request.query.get("token", "")
-        return await self._behind(visit, secret, lambda: self._confirmed(secret), self._confirm)
+        return await self._show(visit, self._confirmation)
 
     async def submit_confirmation(self, visit: Visit) -> LoginAnswer:
         """Answer POST: a new account.
@@ -257,7 +267,7 @@ class Links:
         """
         secret, registration = visit.request.form.get("link", ""), self._registration
 
-        async def act(password: str) -> LoginAnswer:
+        async def register(password: str) -> LoginAnswer:
             if registration is None:
                 raise LinkIsOver
             await self._accounts.in_turn(
@@ -276,7 +286,7 @@ class Links:
                 sign_in=True,
             )
 
-        return await self._set(visit, secret, lambda: self._confirmed(secret), self._confirm, act)
+        return await self._submit(visit, self._confirmation, secret, register)
 
     def _account_of(self, secret: str) -> str:
         issued = self._links.find(secret, PASSWORDS)
@@ -289,26 +299,19 @@ class Links:
         issued: Issued = self._links.find(secret, REGISTRATION)
         return issued.email
 
-    async def _behind(
-        self, visit: Visit, secret: str, find: Callable[[], str], show: _Show
-    ) -> LoginAnswer:
+    async def _show(self, visit: Visit, page: _BehindLink) -> LoginAnswer:
+        """Show the form of *page* to whoever has a good link; looking uses up nothing."""
         if not self._answers.has_accounts:
             return self._answers.error_page(visit, _NOT_HERE)
+        secret = visit.request.query.get("token", "")
         try:
-            username = await self._accounts.ask(find)
+            username = await self._accounts.ask(lambda: page.find(secret))
         except LinkIsOver:
             return self._over(visit)
-        return show(visit, secret, username, None, ())
+        return self._choose_password(visit, page, secret, username)
 
-    async def _set(
-        self,
-        visit: Visit,
-        secret: str,
-        find: Callable[[], str],
-        show: _Show,
-        act: _Act,
-    ) -> LoginAnswer:
-        """Do *act* with the password of the form, or *show* the form again with what was wrong."""
+    async def _submit(self, visit: Visit, page: _BehindLink, secret: str, act: _Act) -> LoginAnswer:
+        """Do *act* with the form's password, or show *page* again with what was wrong."""
         if not self._answers.has_accounts:
             return self._answers.error_page(visit, _NOT_HERE)
         form = visit.request.form
@@ -316,7 +319,7 @@ class Links:
         problem: Problem | None = None
         fields: Fields = ()
         try:
-            username = await self._accounts.ask(find)
+            username = await self._accounts.ask(lambda: page.find(secret))
             if not visit.may_change_sessions:
                 problem = _FOREIGN
             elif not password:
@@ -331,7 +334,7 @@ class Links:
             problem = _UNSUITABLE
         except SignInQueueFull as full:
             problem, fields = _BUSY, (("Retry-After", str(full.retry_after)),)
-        return show(visit, secret, username, problem, fields)
+        return self._choose_password(visit, page, secret, username, problem, fields)
 
     # Pages ---------------------------------------------------------------------------------------
 
@@ -357,27 +360,21 @@ class Links:
         }
         return self._form(visit, "register", values, problem, fields)
 
-    def _password(
-        self, visit: Visit, secret: str, username: str, problem: Problem | None, fields: Fields
+    def _choose_password(  # noqa: PLR0913, PLR0917 - what the form shows
+        self,
+        visit: Visit,
+        page: _BehindLink,
+        secret: str,
+        username: str,
+        problem: Problem | None = None,
+        fields: Fields = (),
     ) -> LoginAnswer:
         values = {
-            "action": SET_PASSWORD_PATH,
+            "action": page.action,
             "link": secret,
             "username": username,
             "least": MIN_CHARACTERS,
-            "is_new": False,
-        }
-        return self._form(visit, "set_password", values, problem, fields)
-
-    def _confirm(
-        self, visit: Visit, secret: str, username: str, problem: Problem | None, fields: Fields
-    ) -> LoginAnswer:
-        values = {
-            "action": CONFIRM_PATH,
-            "link": secret,
-            "username": username,
-            "least": MIN_CHARACTERS,
-            "is_new": True,
+            "is_new": page.is_new,
         }
         return self._form(visit, "set_password", values, problem, fields)
 
