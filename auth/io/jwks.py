@@ -13,12 +13,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from auth.decision import Reason
+from auth.io.fetching import Fetch, LoadError
 from auth.io.tasks import stop
 from auth.keys import LARGEST_JWKS, KeySet, KeySetError, VerificationKey, read_key_set
 from auth.ports import AuthUnavailable
@@ -36,54 +34,7 @@ _ASK_AGAIN = 30.0
 _ASK_AGAIN_WITHOUT_KEYS = 5.0
 """The same while no key was ever loaded and every token waits."""
 _STALE_FOR = 86_400.0
-_TIMEOUT = aiohttp.ClientTimeout(total=5.0, connect=3.0)
 _LONGEST_PAUSE = 60.0
-
-
-class LoadError(Exception):
-    """A document could not be had; the text is fit for a log and names no secret."""
-
-
-class Fetch(Protocol):
-    """Gets a document by its URL."""
-
-    async def __call__(self, url: str, /) -> bytes:
-        """Return the content; raise `LoadError`."""
-        ...
-
-
-class DocumentFetcher:
-    """Gets small documents from issuers, and trusts nobody on the way.
-
-    No redirect is followed, no cookie kept, no proxy taken from the environment, nothing
-    decompressed; a document above `LARGEST_JWKS` or slower than five seconds is an error.
-    """
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    async def __call__(self, url: str, /) -> bytes:
-        """Return the content at *url*; raise `LoadError`."""
-        try:
-            async with self._open().get(url, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise LoadError(f"{url} answered with status {response.status}")
-                return await read_bounded(response, url, largest=LARGEST_JWKS)
-        except TimeoutError as error:
-            raise LoadError(f"{url} did not answer in time") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise LoadError(f"{url} cannot be read: {type(error).__name__}") from error
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = open_wary_session(_TIMEOUT)
-        return self._session
 
 
 class IssuerKeys:
@@ -293,23 +244,3 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     return parts.scheme in schemes and bool(parts.hostname)
-
-
-def open_wary_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-    """Return a client for what others serve: keeps no cookie and decompresses nothing."""
-    return aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=timeout,
-        auto_decompress=False,
-        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-    )
-
-
-async def read_bounded(response: aiohttp.ClientResponse, url: str, *, largest: int) -> bytes:
-    """Return the content of *response*; raise `LoadError` above *largest* bytes."""
-    content = bytearray()
-    async for chunk in response.content.iter_any():
-        content += chunk
-        if len(content) > largest:
-            raise LoadError(f"{url} sent more than {largest} bytes")
-    return bytes(content)

@@ -18,7 +18,8 @@ import msgspec
 
 from auth.decision import Reason
 from auth.id_token import RefusedToken
-from auth.io.jwks import IssuerKeys, LoadError, open_wary_session, read_bounded
+from auth.io.fetching import LoadError, WaryClient, read_bounded
+from auth.io.jwks import IssuerKeys
 from auth.io.tasks import stop
 from auth.io.token_verifier import is_signed
 from auth.login.provider import BegunSignIn, Metadata, MetadataError, known_metadata, read_metadata
@@ -39,8 +40,6 @@ _NOT_NOW = frozenset((429, 503))
 """Statuses that say that nothing was done (RFC 9110 section 15.6.4, RFC 6585 section 4)."""
 _ASK_AGAIN = 2.0
 """Seconds between two attempts at a provider that does not answer."""
-
-
 _PATIENCE = aiohttp.ClientTimeout(total=60.0, connect=3.0)
 """For a refresh, for which nobody waits: giving up on it would lose the refresh token."""
 _LIFETIME = 3600.0
@@ -82,15 +81,15 @@ class Tokens(msgspec.Struct, frozen=True):
         return "Tokens(…)"
 
 
-class ProviderHttp:
-    """Sends requests to providers, and trusts nobody on the way.
+class ProviderHttp(WaryClient):
+    """Sends requests to providers.
 
     No redirect is followed, no cookie kept, no proxy taken from the environment, nothing
     decompressed; an answer above `LARGEST_ANSWER` or slower than ten seconds is an error.
     """
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+        super().__init__(_TIMEOUT)
 
     async def __call__(self, url: str, /) -> bytes:
         """Return the content at *url*; raise `LoadError`."""
@@ -126,17 +125,6 @@ class ProviderHttp:
             raise ProviderUnavailable(f"{url} did not answer in time") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ProviderUnavailable(f"{url} failed: {type(error).__name__}") from error
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = open_wary_session(_TIMEOUT)
-        return self._session
 
 
 class ProviderClient:

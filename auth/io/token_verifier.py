@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from auth.claims import identity_of_claims
 from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Rejected
-from auth.io.jwks import DocumentFetcher, Fetch, IssuerKeys
+from auth.io.fetching import DocumentFetcher, Fetch
+from auth.io.jwks import IssuerKeys
 from auth.io.tasks import stop
 from auth.keys import ALGORITHMS, VerificationKey
 from auth.session import fits_fields

@@ -9,7 +9,7 @@ import logging
 import aiohttp
 import msgspec
 
-from auth.io.jwks import LoadError, open_wary_session, read_bounded
+from auth.io.fetching import LoadError, open_wary_session, read_bounded
 from auth.login.account import Account, AccountError, checked_list, checked_size, checked_text
 from auth.ports import AuthUnavailable
 from config.model import UserService

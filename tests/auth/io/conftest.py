@@ -1,12 +1,16 @@
-"""Stores on the run's real server, closed after the test."""
+"""Stores on the run's real server and an issuer over real HTTP, closed after the test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from auth.io.fetching import DocumentFetcher
 from auth.io.session_store import RedisSessionStore, open_session_store
 from config.model import SessionSettings
+from tests.auth.io.issuer import Issuer
 from tests.conftest import Valkey
 
 SETTINGS = SessionSettings(cookie_name="doorward", secure=False, lease=0.3)
@@ -43,3 +47,22 @@ async def leased(store: RedisSessionStore) -> None:
             if connection is not None and not connection.tracking:
                 return
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    issuer = Issuer()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", issuer.answer)
+    server = TestServer(application, host="127.0.0.1", handler_cancellation=True)
+    await server.start_server()
+    issuer.url = str(server.make_url("")).rstrip("/")
+    yield issuer
+    await server.close()
+
+
+@pytest.fixture
+async def fetch() -> AsyncIterator[DocumentFetcher]:
+    fetcher = DocumentFetcher()
+    yield fetcher
+    await fetcher.close()

@@ -1,24 +1,23 @@
-"""Issuers over real HTTP, and what they may do wrong."""
+"""The keys of issuers over real HTTP, and what issuers may do wrong."""
 
 import asyncio
-import gzip
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import auth.io.jwks
-from auth.io.jwks import DocumentFetcher, IssuerKeys, LoadError
+from auth.io.fetching import DocumentFetcher
+from auth.io.jwks import IssuerKeys
 from auth.keys import public_jwk
 from auth.ports import AuthUnavailable
 from config.model import TokenIssuer
+from tests.auth.io.issuer import Issuer
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 
@@ -37,54 +36,6 @@ async def until(holds: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.001)
     raise AssertionError("it never came to hold")
-
-
-class Issuer:
-    """An issuer on loopback; `answers` may be changed while it runs."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Callable[[web.Request], Any]] = {}
-        self.asked: list[str] = []
-        self.url = ""
-
-    def publish(self, path: str, text: str, *, status: int = 200) -> None:
-        self.answers[path] = lambda _: web.Response(text=text, status=status)
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.path)
-        answer = self.answers[request.path](request)
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        assert isinstance(answer, web.StreamResponse)
-        return answer
-
-    def named(self, **changes: Any) -> TokenIssuer:
-        base: dict[str, Any] = {
-            "issuer": self.url,
-            "audience": ("gw",),
-            "algorithms": ("ES256",),
-            "jwks_uri": f"{self.url}/jwks",
-        }
-        return TokenIssuer(**{**base, **changes})
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[Issuer]:
-    issuer = Issuer()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", issuer.answer)
-    server = TestServer(application, host="127.0.0.1", handler_cancellation=True)
-    await server.start_server()
-    issuer.url = str(server.make_url("")).rstrip("/")
-    yield issuer
-    await server.close()
-
-
-@pytest.fixture
-async def fetch() -> AsyncIterator[DocumentFetcher]:
-    fetcher = DocumentFetcher()
-    yield fetcher
-    await fetcher.close()
 
 
 async def test_keys_are_found_at_the_configured_url(issuer: Issuer, fetch: DocumentFetcher) -> None:
@@ -141,20 +92,6 @@ async def test_the_keys_of_an_https_issuer_are_not_taken_from_http() -> None:
         await keys.find("a", "ES256")
 
 
-@pytest.mark.parametrize("status", [201, 204, 301, 302, 307, 308, 404, 500])
-async def test_only_status_200_brings_keys_and_no_redirect_is_followed(
-    issuer: Issuer, fetch: DocumentFetcher, status: int
-) -> None:
-    def answer(_: web.Request) -> web.Response:
-        return web.Response(status=status, headers={"Location": f"{issuer.url}/evil"})
-
-    issuer.answers["/jwks"] = answer
-    issuer.publish("/evil", document("a"))
-    with pytest.raises(LoadError, match=f"status {status}"):
-        await fetch(f"{issuer.url}/jwks")
-    assert issuer.asked == ["/jwks"]
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -180,61 +117,12 @@ async def test_content_without_a_usable_key_is_an_outage(
         await IssuerKeys(issuer.named(), fetch).find("a", "ES256")
 
 
-async def test_a_huge_document_is_cut_off(issuer: Issuer, fetch: DocumentFetcher) -> None:
-    sent = 0
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        nonlocal sent
-        response = web.StreamResponse()
-        await response.prepare(request)
-        for _ in range(1024):
-            await response.write(b" " * 65536)
-            sent += 65536
-        return response
-
-    issuer.answers["/jwks"] = endless
-    with pytest.raises(LoadError, match="more than 1048576 bytes"):
-        await fetch(f"{issuer.url}/jwks")
-    assert sent < 32 * 1024 * 1024
-
-
-async def test_compressed_content_is_not_unpacked(issuer: Issuer, fetch: DocumentFetcher) -> None:
-    def bomb(_: web.Request) -> web.Response:
-        body = gzip.compress(b" " * 50_000_000)
-        return web.Response(body=body, headers={"Content-Encoding": "gzip"})
-
-    issuer.answers["/jwks"] = bomb
-    assert len(await fetch(f"{issuer.url}/jwks")) < 100_000
-
-
-async def test_a_slow_issuer_is_not_waited_for(
-    issuer: Issuer, fetch: DocumentFetcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auth.io.jwks, "_TIMEOUT", aiohttp.ClientTimeout(total=0.05))
-    issuer.answers["/jwks"] = lambda _: asyncio.sleep(30)
-    with pytest.raises(LoadError, match="in time"):
-        await fetch(f"{issuer.url}/jwks")
-
-
 async def test_an_issuer_that_is_not_there_is_an_outage(fetch: DocumentFetcher) -> None:
     keys = IssuerKeys(
         TokenIssuer("x", ("gw",), ("ES256",), jwks_uri="http://127.0.0.1:1/jwks"), fetch
     )
     with pytest.raises(AuthUnavailable, match="cannot be read"):
         await keys.find("a", "ES256")
-
-
-async def test_no_cookie_is_kept(issuer: Issuer, fetch: DocumentFetcher) -> None:
-    seen: list[str | None] = []
-
-    def answer(request: web.Request) -> web.Response:
-        seen.append(request.headers.get("Cookie"))
-        return web.Response(text="{}", headers={"Set-Cookie": "a=b"})
-
-    issuer.answers["/jwks"] = answer
-    await fetch(f"{issuer.url}/jwks")
-    await fetch(f"{issuer.url}/jwks")
-    assert seen == [None, None]
 
 
 class Clock:

@@ -11,7 +11,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from auth.id_token import ID_TOKEN_TYPES, RefusedToken
-from auth.io.jwks import LoadError
+from auth.io.fetching import LoadError
 from auth.io.provider_client import (
     LARGEST_ANSWER,
     ProviderClient,

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from auth.decision import Reason
 from auth.identity import Authenticated, Rejected
-from auth.io.jwks import LoadError
+from auth.io.fetching import LoadError
 from auth.io.token_verifier import JwtVerifier, is_signed
 from auth.keys import VerificationKey
 from auth.ports import AuthUnavailable
