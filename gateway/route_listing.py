@@ -1,6 +1,7 @@
 """The route table as `doorward routes` prints it."""
 
 from config.model import AccessRule
+from gateway.columns import in_columns
 from gateway.precedence import CompiledRoute
 from gateway.routing import RouteTable
 
@@ -9,12 +10,7 @@ _TITLES = ("METHODS", "HOSTS", "PATH", "ACCESS", "UPSTREAM", "ROUTE", "LINE")
 
 def render_routes(table: RouteTable) -> str:
     """Return the routes in matching order, one a line, in columns."""
-    rows = [_TITLES, *(_row(route) for route in table.in_matching_order())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return in_columns([_TITLES, *map(_row, table.in_matching_order())])
 
 
 def _row(compiled: CompiledRoute) -> tuple[str, ...]:
