@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from config import addresses, colours, names, quantities
-from config.checks import public_origin
 from config.document import Document, PlacedMapping
+from config.finding import public_origin
 from config.model import (
     AccessRule,
     Address,

@@ -2,16 +2,9 @@ import time
 
 import pytest
 
-from config.checks import find_conflicts, public_origin
+from config.checks import find_conflicts
 from config.document import read_document
-from tests.config.reading_support import (
-    MINIMAL,
-    ROUTE,
-    configuration,
-    place_of,
-    problems,
-    read,
-)
+from tests.config.reading_support import MINIMAL, ROUTE, configuration, place_of, problems
 
 HTTPS = "server: {public_url: https://a.example}\n"
 
@@ -37,59 +30,6 @@ HTTPS = "server: {public_url: https://a.example}\n"
         ("session: {lease: 11s}", "11s", "between 50ms and 10s"),
         ("session: {cookie: {same_site: none}}", "none", "only with https"),
         ("session: {cookie: {name: __Host-x}}", "__Host-x", "leave the prefix out"),
-        ("login: {url: /.doorward/me}", "/.doorward/me", "there is only"),
-        (f"{HTTPS}login: {{sites: [shop.example]}}", "shop.example", "absolute URL"),
-        (f"{HTTPS}login: {{sites: ['https://b.example/x']}}", "'https://b", "serves from the root"),
-        (f"{HTTPS}login: {{sites: ['http://b.example']}}", "'http://b", "must be https"),
-        (f"{HTTPS}login: {{sites: ['https://a.example']}}", "'https://a.example']", "not one of"),
-        (f"{HTTPS}login: {{sites: ['https://a.example:9']}}", "'https://a.example:", "not one of"),
-        (
-            f"{HTTPS}login: {{sites: ['https://b.example', 'https://B.example:443']}}",
-            "'https://B",
-            "is the same",
-        ),
-        (
-            f"{HTTPS}login: {{url: /login, sites: ['https://b.example']}}",
-            "/login",
-            "for the bundled service",
-        ),
-        ("login: {mail: {}}", "{}", "smtp or webhook"),
-        ("login: {mail: {smtp: {server: '127.0.0.1:25'}}}", "{server", "login.mail.from is needed"),
-        (
-            "login: {mail: {from: a@b, smtp: {server: 'mail.example:25', security: none}}}",
-            "none",
-            "reads the links",
-        ),
-        ("login: {registration: {enabled: true}}", "true", "login.mail"),
-        ("login: {ldap: {url: 'ldaps://h'}}", "{url", "user_dn, or base"),
-        ("login: {ldap: {url: 'ldaps://h', base: x, user_dn: 'a={login}'}}", "{url", "user_dn, or"),
-        ("login: {ldap: {url: 'ldaps://h', base: x, filter: (a=b)}}", "(a=b)", "{login}"),
-        ("login: {ldap: {url: 'ldaps://h', user_dn: 'cn=a'}}", "'cn=a'", "{login}"),
-        ("login: {ldap: {url: 'ldaps://h', base: x, group_filter: (a=b)}}", "(a=b)", "{dn}"),
-        (
-            "login: {ldap: {url: 'ldap://h', base: x, security: none}}",
-            "none",
-            "reads every password",
-        ),
-        (
-            "login: {user_service: {url: 'https://u'}, ldap: {url: 'ldaps://h', base: x}}",
-            "{url: 'ldaps",
-            "one of them",
-        ),
-        ("login: {url: //evil.example}", "//evil.example", "empty segment"),
-        (
-            "login: {providers: [{id: a, issuer: 'https://i', client_id: c, scopes: [email]}]}",
-            "[email]",
-            "openid",
-        ),
-        (
-            (
-                "login:\n  providers:\n  - {id: a, issuer: 'https://i', client_id: c}\n"
-                "  - {id: a , issuer: 'https://i', client_id: c}"
-            ),
-            "a , issuer",
-            "line 11 too",
-        ),
         ("tokens: [{issuer: i, audience: [a]}]", "{issuer: i,", "give jwks_uri or jwks_file"),
         ("tokens: [{issuer: 'http://i.example', audience: [a]}]", "{issuer: 'h", "must be https"),
         (
@@ -151,8 +91,6 @@ def test_values_that_do_not_go_together_are_told(added: str, at: str, part: str)
         "admin: {listen: '10.0.0.1:9', token: ''}",
         "session: {idle_timeout: 12h}",
         "session: {cookie: {same_site: none}}\n" + HTTPS,
-        "login: {url: /.doorward/login}",
-        "login: {url: /sign-in}",
         "tokens: [{issuer: 'http://localhost:9', audience: [a]}]",
         "pages: {colours: {accent: '#2c56c4', accent_dark: '#FFCC00'}}",
         "identity: {include: [name, email, groups]}",
@@ -226,95 +164,6 @@ def test_thousands_of_wrong_names_are_told_in_a_few_seconds() -> None:
     assert time.process_time() - begun < 20
 
 
-def test_the_public_origin_is_given_or_follows_from_the_address() -> None:
-    assert public_origin(read_document(HTTPS).root) == "https://a.example"
-    assert (
-        public_origin(read_document("server: {listen: 127.0.0.1:5}").root) == "http://127.0.0.1:5"
-    )
-    assert public_origin(read_document("server: {tls: {}}").root) == "https://127.0.0.1:8080"
-
-
-_PROVIDERS = """\
-login:
-  accounts: {accounts}
-  providers:
-    - {{id: one, issuer: 'https://one.example', client_id: c{one}}}
-    - {{id: two, issuer: 'https://two.example', client_id: c{two}}}
-"""
-
-
-@pytest.mark.parametrize("claim", ["email", "name", "nickname", "preferred_username", "upn"])
-def test_a_subject_that_may_change_hands_is_told(claim: str) -> None:
-    more = f", claims: {{subject: {claim}}}"
-    (problem,) = problems(MINIMAL + _PROVIDERS.format(accounts="true", one="", two=more))
-    assert "may change hands" in problem.message
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [
-        (", namespace: ''", ", namespace: ''"),
-        (", namespace: two", ""),
-        ("", ", namespace: one"),
-        (", namespace: x", ", namespace: x"),
-    ],
-)
-def test_two_providers_never_speak_for_the_same_people(one: str, two: str) -> None:
-    (problem,) = problems(MINIMAL + _PROVIDERS.format(accounts="false", one=one, two=two))
-    assert "one" in problem.message
-    assert "speak for" in problem.message
-
-
-@pytest.mark.parametrize(
-    ("one", "two"), [("", ""), (", namespace: ''", ""), (", namespace: two", ", namespace: x")]
-)
-def test_namespaces_that_differ_are_fine(one: str, two: str) -> None:
-    text = MINIMAL + _PROVIDERS.format(accounts="true", one=one, two=two)
-    assert len(configuration(text).login.providers) == 2
-
-
-_LONE = "login: {{providers: [{{id: a, issuer: 'https://a.example', client_id: c{more}}}]}}"
-_OTHER = """\
-login:
-  providers:
-    - {{id: a, issuer: 'https://a.example', client_id: c{more}}}
-    - {{id: b, issuer: 'https://b.example', client_id: c}}
-"""
-_ENDPOINTS = (
-    ", authorization_endpoint: 'https://a.example/a', token_endpoint: 'https://a.example/t', "
-    "userinfo_endpoint: 'https://a.example/u'"
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        (_LONE.format(more=", protocol: oauth2"), "give its authorization_endpoint"),
-        (_LONE.format(more=", token_endpoint: 'https://a.example/t'"), "`protocol: oauth2` only"),
-        (_LONE.format(more=", protocol: github, acr_values: [mfa]"), "needs OpenID Connect"),
-        (_LONE.format(more=", protocol: github, max_age: 1h"), "needs OpenID Connect"),
-        (_OTHER.format(more=", protocol: github, own_callback: false"), "is needed beside"),
-    ],
-)
-def test_a_provider_without_openid_connect_is_told_what_it_needs(text: str, part: str) -> None:
-    assert part in problems(MINIMAL + text)[0].message
-
-
-@pytest.mark.parametrize(
-    ("text", "scopes"),
-    [
-        (_LONE.format(more=", protocol: github"), ("read:user", "user:email")),
-        (_OTHER.format(more=", protocol: github"), ("read:user", "user:email")),
-        (_LONE.format(more=", protocol: oauth2" + _ENDPOINTS), ()),
-    ],
-)
-def test_a_provider_without_openid_connect_has_an_address_of_its_own(
-    text: str, scopes: tuple[str, ...]
-) -> None:
-    provider = configuration(MINIMAL + text).login.providers[0]
-    assert (provider.own_callback, provider.scopes) == (True, scopes)
-
-
 def test_a_route_names_providers_that_there_are() -> None:
     text = MINIMAL.replace("    access: signed-in", "    access: signed-in\n    providers: [corp]")
     assert "there is no provider 'corp'" in problems(text)[0].message.replace('"', "'")
@@ -328,26 +177,3 @@ def test_on_a_public_route_there_is_no_access_token() -> None:
     assert (
         configuration(text.replace("public", "optional")).routes[0].access_token == "Authorization"
     )
-
-
-@pytest.mark.parametrize(
-    ("hosts", "takes"),
-    [
-        ("", True),
-        ("hosts: [b.example], ", True),
-        ("hosts: ['*.example'], ", True),
-        ("hosts: [B.Example], ", True),
-        ("hosts: [a.example], ", False),
-        ("hosts: ['*.b.example'], ", False),
-    ],
-)
-def test_a_site_is_the_host_of_a_route(hosts: str, *, takes: bool) -> None:
-    text = (
-        f"{HTTPS}version: 1\nupstreams: {{up: 'http://127.0.0.1:1'}}\n"
-        "login: {sites: ['https://b.example']}\n"
-        f"routes: [{{id: r, match: {{{hosts}path: /*}}, upstream: up, access: public}}]\n"
-    )
-    result = read(text)
-    found = [each.message for each in result] if isinstance(result, list) else []
-    assert any("no route takes that host" in each for each in found) is not takes
-    assert not takes or found == []
