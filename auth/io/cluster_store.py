@@ -37,17 +37,9 @@ from auth.io.expiry import blind_expectation, intention, tell_of_expired, tellin
 from auth.io.link import PATIENCE, Link, open_connection
 from auth.io.reader import Newcomer, Reader
 from auth.io.records import CallAll, read_record
+from auth.io.replay import PAGE, epoch_again, identify, over_again, send_all
 from auth.io.scripts import CLAIMS, ENTOMB, TOUCH
-from auth.io.session_store import (
-    BEATS_PER_LEASE,
-    PAGE,
-    UNKNOWN_FOR,
-    RedisSessionStore,
-    epoch_again,
-    identify,
-    over_again,
-    send_all,
-)
+from auth.io.session_store import BEATS_PER_LEASE, UNKNOWN_FOR, RedisSessionStore
 from auth.io.shard_barrier import ShardBarrier
 from auth.io.sharded_reader import ShardedReader
 from auth.io.shards import Shard, Shards

@@ -11,9 +11,8 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 
 import hiredis
 import msgspec
@@ -23,11 +22,12 @@ from auth.io.address import StoreAddress, parse_store_url
 from auth.io.barrier import Barrier
 from auth.io.connection import Command, Connection, Reply, StoreLost, boottime
 from auth.io.expiry import expectation, tell_of_expired
-from auth.io.link import PATIENCE, Link
+from auth.io.link import Link
 from auth.io.locating import close_client, command_client, open_primary
 from auth.io.reader import Newcomer, OnEnded, Reader
 from auth.io.records import CallAll, Stored, read_records, records_of, scan_digests
-from auth.io.scripts import CREATE, END, EPOCH, MARK, TOUCH, UPDATE
+from auth.io.replay import PAGE, epoch_again, identify, ignore, mark, over_again, send_all
+from auth.io.scripts import CREATE, END, EPOCH, TOUCH, UPDATE
 from auth.io.seats import seat
 from auth.ports import AuthUnavailable, Change, Ended, SessionSummary, TooManySessions
 from auth.revocation import (
@@ -39,8 +39,6 @@ from auth.revocation import (
     LONGEST_SESSION,
     WORKERS_KEY,
     Epoch,
-    bucket_key,
-    bucket_of,
     ended_key,
     epoch_key,
     epoch_name,
@@ -66,14 +64,11 @@ from config.model import SessionSettings
 UNKNOWN_FOR = 60.0
 # Verifiers allow a token's clock to be off; its revocation must not end before they all refuse it.
 _TOKEN_LEEWAY = 300.0
-# Milliseconds; more than lies between the writing of a mark and of what it stands for.
-_MARK_LONGER = 60_000
 # Where an ending is told of, in the step that ends.
 _TOLD = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
 BEATS_PER_LEASE = 5
 _MOST_CHANGES = 5
 """Times that a change is made again because somebody else has made one."""
-PAGE = 500
 
 
 async def open_session_store(
@@ -226,7 +221,7 @@ class RedisSessionStore:
         for name in touches:
             keys = (session_key(name), ended_key(name))
             now = round(self.wall() * 1000)
-            connection.send(("EVAL", TOUCH, 2, *keys, idle, now, idle // 20), _ignore)
+            connection.send(("EVAL", TOUCH, 2, *keys, idle, now, idle // 20), ignore)
             self._reader.counters["touches"] += 1
 
     async def _call_all(self, commands: Sequence[Command]) -> list[Reply]:
@@ -500,72 +495,9 @@ class RedisSessionStore:
         return {"worker": self._name, **self._reader.status()}
 
 
-async def identify(connection: Connection) -> tuple[tuple[bytes, bytes], int]:
-    """Return the server's run and replication ids, and its uptime in seconds.
-
-    Raises:
-        AuthUnavailable: it is a replica.
-    """
-    fields: dict[bytes, bytes] = {}
-    for section in ("server", "replication"):
-        async with asyncio.timeout(PATIENCE):
-            info = await connection.call("INFO", section, expect=bytes)
-        assert isinstance(info, bytes)
-        fields.update(
-            (name, value)
-            for name, colon, value in (line.partition(b":") for line in info.splitlines())
-            if colon
-        )
-    if fields.get(b"role") == b"slave":
-        raise AuthUnavailable("the server is a replica: the store needs its primary")
-    identity = (fields.get(b"run_id", b""), fields.get(b"master_replid", b""))
-    return identity, int(fields.get(b"uptime_in_seconds", b"0"))
-
-
-def over_again(name: str, seconds: float) -> tuple[Command, ...]:
-    """Return what tells a server that the session or the token *name* is over."""
-    milliseconds = max(1, min(int(seconds), LONGEST_SESSION) * 1000)
-    return (
-        ("DEL", session_key(name)),
-        ("SET", ended_key(name), "replayed", "PX", milliseconds),
-        mark(name, milliseconds),
-        ("SET", revoked_key(name), "replayed", "PX", milliseconds),
-    )
-
-
-def epoch_again(name: str, epoch: Epoch) -> tuple[Command, ...]:
-    """Return what tells a server of *epoch*."""
-    command = ("EVAL", EPOCH, 1, epoch_key(name), epoch.at, epoch.keep, LONGEST_SESSION)
-    return mark(name, LONGEST_SESSION * 1000), command
-
-
-async def send_all(connection: Connection, commands: Iterable[Command]) -> None:
-    """Run *commands*, any number, and do not care for their answers.
-
-    Raises:
-        StoreLost: the connection broke.
-        TimeoutError: the server takes too long for a part of them.
-    """
-    pages = iter(commands)
-    while page := tuple(islice(pages, 2 * PAGE)):
-        for command in page:
-            connection.send(command, _ignore)
-        async with asyncio.timeout(PATIENCE):
-            await connection.call("PING")
-
-
-def mark(name: str, milliseconds: int) -> Command:
-    """Return what marks the bucket of *name*; the mark lives longer than what it stands for."""
-    return ("EVAL", MARK, 1, bucket_key(bucket_of(name)), milliseconds + _MARK_LONGER)
-
-
 def _not_whole(created_at: int, now: int) -> int:
     """Return *created_at* (like *now* in milliseconds), but never a whole second.
 
     That would say that its writer counts seconds (`Epoch.covers_session`), and we know better.
     """
     return created_at if created_at % 1000 else created_at + min(max(now - created_at, 1), 999)
-
-
-def _ignore(reply: Reply) -> None:
-    del reply
