@@ -4,12 +4,17 @@ Nobody is trusted by default: without `trusted_proxies` the peer of the connecti
 and whatever it says about itself ends here (oauth2-proxy CVE-2026-40575, Traefik CVE-2026-35051).
 A trusted peer is believed from the right: each entry was written by the hop to its right, so the
 walk stops at the first address that is not trusted. What stands to the left of it is hearsay.
+
+Most proxies write X-Forwarded-* and pass a client's Forwarded on as it came, so where both are
+there, Forwarded must say nothing else: with a host of its own the client would choose where the
+links in somebody's letter lead.
 """
 
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,7 +35,8 @@ _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - RFC 9110 5.6.2, not a secret
 _PAIR = re.compile(rf'({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*+)")')
 _SEPARATOR = re.compile(r"[ \t]*+([;,])[ \t]*+")
-_FORWARDING = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded")
+_X_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+_FORWARDING = (*_X_FORWARDED, "forwarded")
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -55,6 +61,14 @@ class Client(msgspec.Struct, frozen=True):
         return f"{self.scheme}://{self.host}"
 
 
+class _Told(NamedTuple):
+    """What one family of fields says of a client; empty where it says nothing."""
+
+    chain: tuple[str, ...]
+    scheme: str
+    host: str
+
+
 def read_client(
     peer: str, head: RequestHead, *, scheme: str, trusted_proxies: tuple[IPNetwork, ...] = ()
 ) -> Client:
@@ -63,8 +77,8 @@ def read_client(
     Found out once for a section, a connection and a generation.
 
     Raises:
-        BadRequest: 400; a trusted proxy passed on a Forwarded and an X-Forwarded-For that disagree.
-            One of them is the client's own.
+        BadRequest: 400; a trusted proxy passed on a Forwarded that says what X-Forwarded-* beside
+            it do not. One of them is the client's own.
     """
     section = head.section
     known = section.client
@@ -92,22 +106,27 @@ def _read_client(
         request_id = ""
     if fields.keys().isdisjoint(_FORWARDING):
         return Client(address, scheme, head.authority, True, address, request_id)
+
+    def told(hops: list[str], proto: str, host: str) -> _Told:
+        """Return what one of the two families of fields says."""
+        chain = _walk(address, hops, trusted_proxies) if any(hops) else ()
+        spoken = _SCHEMES.get(proto.lower(), "")
+        return _Told(chain, spoken, _believed_host(host, spoken or scheme))
+
     forwarded = _read_forwarded(fields.get("forwarded", ()))
-    chain = _walk(address, _list(fields.get("x-forwarded-for", ())), trusted_proxies)
-    addresses = [hop.get("for", "") for hop in forwarded]
-    if any(addresses):
-        other = _walk(address, addresses, trusted_proxies)
-        if "x-forwarded-for" in fields and other != chain:
-            raise BadRequest(400, "Forwarded and X-Forwarded-For disagree.")
-        chain = other
     nearest = forwarded[-1] if forwarded else {}
-    proto = nearest.get("proto") or _last(fields.get("x-forwarded-proto", ()))
-    host = nearest.get("host") or _last(fields.get("x-forwarded-host", ()))
-    scheme = _SCHEMES.get(proto.lower(), scheme)
+    hops = [hop.get("for", "") for hop in forwarded]
+    believed = told(hops, nearest.get("proto", ""), nearest.get("host", ""))
+    if not fields.keys().isdisjoint(_X_FORWARDED):
+        hops, protos, hosts = (_list(fields.get(name, ())) for name in _X_FORWARDED)
+        beside, believed = believed, told(hops, _last(protos), _last(hosts))
+        if any(one and one != other for one, other in zip(beside, believed, strict=True)):
+            raise BadRequest(400, "Forwarded and X-Forwarded-* disagree.")
+    chain = believed.chain or (address,)
     return Client(
         chain[0],
-        scheme,
-        _believed_host(host, scheme) or head.authority,
+        believed.scheme or scheme,
+        believed.host or head.authority,
         True,
         ", ".join(chain),
         request_id,
@@ -172,8 +191,7 @@ def _list(values: Iterable[str]) -> list[str]:
     return [member.strip(" \t") for member in ",".join(values).split(",") if member.strip(" \t")]
 
 
-def _last(values: Iterable[str]) -> str:
-    members = _list(values)
+def _last(members: list[str]) -> str:
     return members[-1] if members else ""
 
 

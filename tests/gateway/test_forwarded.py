@@ -95,7 +95,6 @@ def test_nobody_is_trusted_by_default() -> None:
         (('Forwarded: For="[2001:db8::1]:4711"',), "2001:db8::1", "2001:db8::1, 10.0.0.1"),
         (("Forwarded: for=1.2.3.4;by=10.0.0.1 , for=_hidden",), "10.0.0.1", "10.0.0.1"),
         (("Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4"), "1.2.3.4", "1.2.3.4, 10.0.0.1"),
-        (("Forwarded: proto=https", "X-Forwarded-For: 1.2.3.4"), "1.2.3.4", "1.2.3.4, 10.0.0.1"),
     ],
 )
 def test_a_trusted_chain_is_walked_from_the_right(
@@ -157,6 +156,14 @@ def test_a_request_id_is_kept_when_a_trusted_proxy_sent_it(
     "lines",
     [
         ("Forwarded: for=1.2.3.4", "X-Forwarded-For: 6.6.6.6"),
+        ("Forwarded: for=1.2.3.4", "X-Forwarded-Proto: https"),
+        ("Forwarded: for=_hidden", "X-Forwarded-For: 1.2.3.4"),
+        ("Forwarded: proto=https", "X-Forwarded-Proto: http"),
+        ("Forwarded: proto=https", "X-Forwarded-For: 1.2.3.4"),
+        ("Forwarded: for=1.2.3.4;proto=https", "X-Forwarded-For: 1.2.3.4"),
+        ("Forwarded: host=evil.example", "X-Forwarded-Host: app.example.com"),
+        ("Forwarded: host=evil.example", "X-Forwarded-For: 1.2.3.4"),
+        ("Forwarded: for=1.2.3.4;host=evil.example", "X-Forwarded-For: 1.2.3.4"),
         ("Forwarded: for=1.2.3.4 for=6.6.6.6",),
         ("Forwarded: for=1.2.3.4;for=6.6.6.6",),
         ('Forwarded: for="1.2.3.4',),
@@ -168,6 +175,25 @@ def test_what_can_be_read_in_two_ways_is_refused(lines: tuple[str, ...]) -> None
     with pytest.raises(BadRequest) as refusal:
         client_of("10.0.0.1", *lines)
     assert refusal.value.status == 400
+
+
+def test_both_families_are_believed_when_they_say_the_same() -> None:
+    client = client_of(
+        "10.0.0.1",
+        "Forwarded: for=6.6.6.6, for=1.2.3.4;proto=HTTPS;host=B.example",
+        "X-Forwarded-For: 6.6.6.6, 1.2.3.4",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: b.example:443",
+    )
+    assert (client.address, client.origin) == ("1.2.3.4", "https://b.example")
+    less = client_of(
+        "10.0.0.1",
+        "Forwarded: for=1.2.3.4",
+        "X-Forwarded-For: 1.2.3.4",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: b.example",
+    )
+    assert less == client
 
 
 def test_a_peer_may_be_written_in_ways_of_its_own() -> None:
