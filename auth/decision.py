@@ -69,7 +69,7 @@ class Reason(StrEnum):
     INTERNAL = "internal"
 
 
-class Allow(msgspec.Struct, frozen=True):
+class Allow(msgspec.Struct, frozen=True, gc=False):
     """Pass it on. `identity` is None for an anonymous caller of a public or optional route."""
 
     reason: Reason

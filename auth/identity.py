@@ -8,7 +8,8 @@ import msgspec
 Method = Literal["session", "bearer"]
 
 
-class Identity(msgspec.Struct, frozen=True):
+# gc=False: no cycle can go through what was read from JSON, and each is 16 bytes less.
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """A caller who proved who they are."""
 
     subject: str
@@ -39,7 +40,7 @@ class Identity(msgspec.Struct, frozen=True):
     """Epoch seconds from which on its provider is to be asked again; 0: never."""
 
 
-class Authenticated(msgspec.Struct, frozen=True):
+class Authenticated(msgspec.Struct, frozen=True, gc=False):
     """The request carries a credential and it is good."""
 
     identity: Identity

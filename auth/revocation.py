@@ -48,7 +48,7 @@ def _name_of(*parts: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@lru_cache(maxsize=20_000)  # asked for at every read of a session, and as dear as all its parsing
+@lru_cache(maxsize=2000)  # asked for twice at every read of a session, as dear as its parsing
 def epoch_name(issuer: str, subject: str) -> str:
     """Name the epoch of *subject* at *issuer*; for sessions the issuer is empty."""
     return _name_of(issuer, subject)

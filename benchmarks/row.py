@@ -49,10 +49,11 @@ class Effort(NamedTuple):
     seconds: float
     connections: int = 10_000
     sessions: int = 1_000_000
+    cached: int = 100_000
     size: int = 1 << 30
 
 
-QUICK = Effort(1, 1.0, connections=2_000, sessions=20_000, size=1 << 28)
+QUICK = Effort(1, 1.0, connections=2_000, sessions=200_000, cached=50_000, size=1 << 28)
 
 
 class Asked(NamedTuple):
@@ -110,7 +111,7 @@ server:
 {more}
 admin: {{listen: "127.0.0.1:{admin}"}}
 store: {{url: "redis://127.0.0.1:{store}"}}
-session: {{idle_timeout: 12h, absolute_timeout: 24h}}
+session: {{idle_timeout: 12h, absolute_timeout: 24h, cache_size: {cached}}}
 upstreams:
   notes: http://127.0.0.1:{upstream}
   other: http://127.0.0.1:{other}
@@ -126,7 +127,7 @@ routes:
     access: {{roles: [editor, admin], when: request.params.user == identity.subject}}
 """
 PATH = "/users/u1/notes"
-USUAL = {"scheme": "http", "workers": 1, "more": "", "other": 9}
+USUAL = {"scheme": "http", "workers": 1, "more": "", "other": 9, "cached": 100_000}
 
 
 # Measuring --------------------------------------------------------------------------------------

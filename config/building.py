@@ -135,6 +135,7 @@ def _session(section: dict[str, Any], public_url: str) -> SessionSettings:
             absolute_timeout=quantities.duration,
             lease=quantities.duration,
             max_sessions=quantities.count,
+            cache_size=quantities.count,
         ),
         refuse_more=section.get("when_full") == "refuse",
     )

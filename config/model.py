@@ -95,6 +95,8 @@ class SessionSettings(msgspec.Struct, frozen=True):
     """Of one subject at once; 0: as many as they like."""
     refuse_more: bool = False
     """Whether a sign-in beyond that is refused; else it ends the oldest session."""
+    cache_size: int = 100_000
+    """Sessions that a worker holds in memory."""
 
 
 class Provider(msgspec.Struct, frozen=True):

@@ -147,6 +147,14 @@ _SESSION = mapping(
         *("end_oldest", "refuse"),
         default="end_oldest",
     ),
+    cache_size=number(
+        "a number of sessions",
+        "count",
+        "How many sessions each worker keeps copies of in memory, some 1 KiB each, and 2 more for "
+        "the 20,000 used last. Those in use stay; for the others each request asks the store.",
+        pattern="^[0-9]{1,7}$",
+        default=100_000,
+    ),
 )
 
 _COLOUR: Final = "a colour such as '#2c56c4'"

@@ -89,7 +89,7 @@ class Reader:
     _token_flight: type[TokenFlight] = TokenFlight
 
     def __init__(self, settings: SessionSettings, *, name: str) -> None:
-        self.cache = SessionCache()
+        self.cache = SessionCache(sessions=settings.cache_size)
         self.endings = Endings()
         self.last_records = LastRecords()
         self.idle_timeout = settings.idle_timeout
@@ -414,8 +414,15 @@ class Reader:
         else:
             connection.send(("PING",), partial(self._hear_answer, self.clock()))
 
+    def adopt(self, settings: SessionSettings) -> None:
+        """Take up other times and another bound of the cache; the lease stays."""
+        self.idle_timeout = settings.idle_timeout
+        self.absolute_timeout = settings.absolute_timeout
+        self.cache.most_sessions = settings.cache_size
+
     def _look_after(self) -> None:
         now = self.clock()
+        self.cache.shrink()
         if now >= self._next_sweep:
             self._next_sweep = now + 1.0
             self.endings.expire(now)

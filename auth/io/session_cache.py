@@ -20,6 +20,7 @@ the front (the CLOCK algorithm), so a flood of keys used once does not push out 
 Nothing here reads a clock or waits: `now` is an argument.
 """
 
+import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,12 @@ Verdict = SessionRecord | str | bool
 """A live session, the reason why there is none, or whether a token is revoked."""
 FOREVER = float("inf")
 _SHARED_PARTS = ("tenant", "roles", "groups", "scopes", "amr", "acr", "begun_on")
+_MOSTLY_EMPTY_PARTS = ("claims", "sites", "auth_time", "refresh_at")
+_EMPTY: dict[type, object] = {float: 0.0, dict: {}}
+"""One of each for all records, of which nobody changes anything."""
 _MOST_SHARED = 1000
 """Of their values; a record holds 8 KiB of them at most."""
+_HASH_BYTES = 24
 
 
 class Lease:
@@ -102,8 +107,9 @@ class SessionCache:
         """The verdicts that rest on an epoch; the name itself where it is but one, as for most
         subjects: a set would be a tenth of all that a session takes.
         """
-        self._limits = {id(self.sessions): sessions}
-        self._others = others
+        self.most_sessions = sessions
+        """May change at any time; `shrink` then comes down to it."""
+        self._most_others = others
 
     def live(self, entries: OrderedDict[str, Entry], name: str, now: float) -> Entry | None:
         """Return the entry of *name* if it may be used at *now*."""
@@ -119,7 +125,7 @@ class SessionCache:
         entries[name] = entry
         for epoch in entry.epochs:
             self._tie(epoch, name)
-        if len(entries) > self._limits.get(id(entries), self._others):
+        if len(entries) > (self.most_sessions if entries is self.sessions else self._most_others):
             self._evict(entries)
 
     def _tie(self, epoch: str, name: str) -> None:
@@ -141,15 +147,29 @@ class SessionCache:
 
     def _evict(self, entries: OrderedDict[str, Entry]) -> None:
         # Ends: each round either takes one out or takes one's second chance away.
-        while True:
-            name, entry = next(iter(entries.items()))
-            if entry.used:
-                entry.used = False
-                entries.move_to_end(name)
-                continue
-            self._forget(name)
-            self.evictions += 1
-            return
+        while not self._look_at_first(entries):
+            pass
+
+    def _look_at_first(self, entries: OrderedDict[str, Entry]) -> bool:
+        """Give the first of *entries* its second chance, or take it out and return true."""
+        name, entry = next(iter(entries.items()))
+        if entry.used:
+            entry.used = False
+            entries.move_to_end(name)
+            return False
+        self._forget(name)
+        self.evictions += 1
+        return True
+
+    def shrink(self, *, looks: int = 2000) -> None:
+        """Come down to a bound that was lowered, or nearer to it: after *looks* others must work.
+
+        That many take some three milliseconds.
+        """
+        for _ in range(min(looks, 2 * len(self.sessions))):
+            if len(self.sessions) <= self.most_sessions:
+                return
+            self._look_at_first(self.sessions)
 
     def _forget(self, name: str) -> Entry | None:
         """Take the verdict on *name* out, and epochs that no other verdict depends on."""
@@ -218,6 +238,7 @@ class LastRecords:
 
     def __init__(self, *, most: int = 20_000) -> None:
         self._records: dict[str, tuple[bytes, SessionRecord]] = {}
+        """With the hash of what was read: the text is as long as all else that is kept of it."""
         self._most = most
         self._parts: dict[Hashable, Hashable] = {}
 
@@ -228,21 +249,22 @@ class LastRecords:
 
     def parse(self, name: str, value: bytes) -> SessionRecord:
         """Do what `parse_record` does for the *value* that the store has under *name*."""
+        hashed = hashlib.blake2b(value, digest_size=_HASH_BYTES).digest()
         held = self._records.get(name)
-        if held is not None and held[0] == value:
+        if held is not None and held[0] == hashed:
             return held[1]
         record = parse_record(value)
         self._share_parts(record)
         if held is None and len(self._records) >= self._most:
             del self._records[next(iter(self._records))]
-        self._records[name] = value, record
+        self._records[name] = hashed, record
         return record
 
     def _share_parts(self, record: SessionRecord) -> None:
         """Give *record*, which nobody else has yet, the texts that others have as well.
 
-        Sessions of one site have few tenants and sets of roles; each with its own copy of them is
-        a sixth of the memory that a session takes.
+        Sessions of one site have few tenants and sets of roles, and most have no claims; each with
+        its own copy of them, and of nothing, is a quarter of the memory that a session takes.
         """
         for part in _SHARED_PARTS:
             value = getattr(record, part)
@@ -251,3 +273,7 @@ class LastRecords:
                     self._parts.clear()
                 same = self._parts.setdefault(value, value)
                 msgspec.structs.force_setattr(record, part, same)
+        for part in _MOSTLY_EMPTY_PARTS:
+            value = getattr(record, part)
+            if not value:
+                msgspec.structs.force_setattr(record, part, _EMPTY.get(type(value), value))

@@ -155,13 +155,12 @@ class RedisSessionStore:
                 await link.ready()
 
     def adopt(self, settings: SessionSettings) -> None:
-        """Take up other times from now on; but the lease, with which this store is registered.
+        """Take up other settings from now on; but the lease, with which this store is registered.
 
         Sessions that exist keep their `expires_at`, and what they have left of the idle time.
         """
         self._settings = msgspec.structs.replace(settings, lease=self._settings.lease)
-        self._reader.idle_timeout = settings.idle_timeout
-        self._reader.absolute_timeout = settings.absolute_timeout
+        self._reader.adopt(settings)
 
     async def close(self) -> None:
         """Give the lease back and disconnect; once is enough."""

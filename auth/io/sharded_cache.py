@@ -28,8 +28,8 @@ def _remembered_as(name: str) -> str:
 class ShardedCache(SessionCache):
     """Verdicts, epochs and buckets, each with the leases under which it may be used."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, sessions: int = 100_000) -> None:
+        super().__init__(sessions=sessions)
         self.epoch_leases: dict[str, Lease] = {}
         self.clean_leases: dict[str, Lease] = {}
 

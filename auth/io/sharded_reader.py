@@ -48,7 +48,7 @@ class ShardedReader(Reader):
 
     def __init__(self, settings: SessionSettings, *, name: str) -> None:
         super().__init__(settings, name=name)
-        self.cache = ShardedCache()
+        self.cache = ShardedCache(sessions=settings.cache_size)
         self.endings = ShardedEndings()
         self.shards: Shards
 

@@ -99,6 +99,37 @@ def test_eviction_ends_when_everything_is_in_use() -> None:
     assert len(cache.sessions) == 3
 
 
+def test_a_lowered_bound_is_come_down_to_by_and_by_and_keeps_what_is_used() -> None:
+    cache = cache_with(*(f"s{number}" for number in range(1000)), sessions=1000)
+    for number in range(0, 1000, 10):
+        cache.live(cache.sessions, f"s{number}", 1.0)
+    cache.most_sessions = 100
+    cache.shrink(looks=300)
+    assert 700 <= len(cache.sessions) < 1000
+    for _ in range(4):
+        cache.shrink(looks=300)
+    assert list(cache.sessions) == [f"s{number}" for number in range(0, 1000, 10)]
+    assert cache.evictions == 900
+
+
+def test_a_lowered_bound_lets_nothing_in_that_takes_nobody_s_place() -> None:
+    cache = cache_with(*"abc", sessions=3)
+    cache.most_sessions = 2
+    cache.keep(cache.sessions, "d", Entry(RECORD))
+    assert list(cache.sessions) == ["b", "c", "d"]
+    cache.shrink()
+    assert list(cache.sessions) == ["c", "d"]
+
+
+def test_a_lowered_bound_is_reached_even_if_everything_is_in_use() -> None:
+    cache = cache_with(*"abc", sessions=3)
+    for name in "abc":
+        cache.live(cache.sessions, name, 1.0)
+    cache.most_sessions = 1
+    cache.shrink()
+    assert len(cache.sessions) == 1
+
+
 def test_guessed_cookies_push_out_no_session() -> None:
     cache = cache_with("a")
     for number in range(50):
@@ -151,6 +182,21 @@ def test_sessions_of_one_site_share_what_they_say_alike_and_nothing_else() -> No
     for number in range(5000):
         read(str(number), (f"role-{number}",))
     assert len(records._parts) <= 1000
+
+
+def test_sessions_share_what_most_of_them_do_not_say() -> None:
+    records = LastRecords()
+    first, second = (
+        records.parse(name, encode_record(SessionRecord(1, name, 1.0, 2.0))) for name in "ab"
+    )
+    bare = records.parse("c", b'{"v":1,"subject":"c","created_at":1,"expires_at":2}')
+    assert first.claims is second.claims is bare.claims
+    assert first.sites is second.sites
+    assert (first.claims, first.sites, first.auth_time, bare.refresh_at) == ({}, {}, 0, 0)
+    told = encode_record(SessionRecord(1, "d", 1.0, 2.0, auth_time=3, claims={"iss": "x"}))
+    assert records.parse("d", told).claims == {"iss": "x"}
+    assert records.parse("d", told).auth_time == 3
+    assert first.claims == {}
 
 
 def test_the_last_records_are_bounded_and_name_the_subject() -> None:

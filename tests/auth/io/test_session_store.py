@@ -433,6 +433,18 @@ class TestIdleExpiry:
         await _until(lambda: valkey.client.pttl(session_key(name)) > 80_000)
         assert valkey.client.pttl(session_key(name)) <= 90_000
 
+    async def test_a_lower_bound_of_the_cache_is_taken_up_without_anybody_s_doing(
+        self, open_store: Open
+    ) -> None:
+        store = await open_store(settings=self.settings)
+        names = [digest(await store.create(record())) for _ in range(5)]
+        for name in names:
+            await store.find(name)
+        store.adopt(msgspec.structs.replace(self.settings, cache_size=2))
+        await _until(lambda: store.status()["entries"] == 2)
+        assert store.status()["evictions"] == 3
+        assert isinstance(await store.find(names[0]), SessionRecord)
+
     async def test_fresh_use_writes_nothing(self, open_store: Open, valkey: Valkey) -> None:
         store = await open_store(settings=self.settings)
         name = digest(await store.create(record()))
