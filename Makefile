@@ -6,12 +6,14 @@
 # make soak   the tests that take minutes
 # make test-providers  sign-in at a real Keycloak, which Maven fetches (needs Java 17 and mvn)
 # make test-store  what talks to the store, on Redis 6.2 (a wheel has it) or STORE=/path/to/redis-server
+# make compiled  the same source with its busiest modules compiled (setup.py; needs gcc): a wheel in dist/
+# make test-compiled  what is compiled, and what talks to it over sockets, tested so
 # make mutants  each defence of the threat model taken out once: its test must fail
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers test-store mutants clean
+.PHONY: help install peers ldap run test check format lock bench bench-peers fuzz soak test-providers test-store compiled test-compiled bench-compiled mutants clean
 
 help:
 	@sed -n 's/^# make/make/p' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +121,27 @@ STORE_TESTS ?= tests/auth/io tests/auth/login tests/faults \
 test-store: .venv/.installed-dev $(REDIS)
 	@exec env DOORWARD_TEST_SERVER=$(STORE) $(BIN)/python -m pytest $(STORE_TESTS)
 
+# Beside the sources lies nothing of it: what was edited since it was built would not be what runs.
+.venv/compiled/.installed: .venv/.installed-dev setup.py $(shell find config auth gateway examples -name '*.py')
+	@rm -rf .venv/compiled build dist/doorward-*
+	DOORWARD_COMPILED=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target .venv/compiled dist/doorward-*.whl
+	@rm -rf doorward.egg-info build
+	@touch $@
+
+compiled: .venv/compiled/.installed
+	@ls dist/doorward-*.whl
+
+COMPILED := env PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.venv/compiled:$(CURDIR) DOORWARD_COMPILED=1
+COMPILED_TESTS ?= tests/wire tests/test_compiled.py tests/auth/test_cookies.py \
+	$(patsubst %,tests/gateway/test_%.py,reading pipeline permits forwarding identity_blocks framing) \
+	$(patsubst %,tests/gateway/io/test_%.py,answering connection exchange ids pool relay server serving upstream)
+test-compiled: .venv/compiled/.installed
+	@exec $(COMPILED) $(BIN)/python -m pytest --override-ini pythonpath= --numprocesses 2 --dist loadfile --no-loadscope-reorder $(COMPILED_TESTS)
+
+bench-compiled: .venv/compiled/.installed
+	@exec $(COMPILED) $(BIN)/python -m benchmarks --keep
+
 mutants: .venv/.installed-dev .venv/oidc-provider/.installed
 	@exec $(BIN)/python -m tests.mutants
 
@@ -142,4 +165,4 @@ lock: .venv/.installed-dev
 	$(LOCK) --output-file requirements-redis.lock requirements-redis.in
 
 clean:
-	rm -rf .venv .doorward .fuzz build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .doorward .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,6 +21,7 @@ from benchmarks import apache, doorward, peers, row, rows
 from benchmarks.measure import PROXY_CORE, Sample, apply_load, cpu_seconds
 from benchmarks.peers import Ground, Peer
 from benchmarks.stage import Stage, running, signed_in
+from gateway.io.build import COMPILED
 
 REFERENCE = "nginx + Lua"
 FAILURES = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
@@ -169,7 +170,7 @@ def _circumstances() -> str:
     return (
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, commit {_commit()}, "
-        f"{datetime.now(UTC):%Y-%m-%d}"
+        f"{'compiled' if COMPILED else 'pure Python'}, {datetime.now(UTC):%Y-%m-%d}"
     )
 
 

@@ -20,6 +20,7 @@ from config.problem import Problem
 from config.schema import SCHEMA
 from gateway.explain import explain as explain_request
 from gateway.explanation_text import render_explanation
+from gateway.io import build
 from gateway.loopholes import find_loopholes
 from gateway.route_listing import render_routes
 from gateway.snapshot import Snapshot, build_snapshot, examine_routes
@@ -81,7 +82,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="doorward", prog_name="doorward")
+@click.version_option(build.describe(), prog_name="doorward")
 def cli() -> None:
     """Doorward: who is calling, may they, and a logout that has happened."""
 

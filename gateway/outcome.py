@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from auth.authentication import Credentials
 from auth.decision import Allow, Challenge, Decision, Deny, Reason
 from auth.identity import Authenticated, Caller, Identity
 from gateway.routing import EncodedSlash, Matched, MethodNotAllowed, NoRoute
@@ -64,3 +65,10 @@ class Outcome(msgspec.Struct, frozen=True):
     def identity(self) -> Identity | None:
         """Who was recognised, whether or not they may."""
         return self.caller.identity if isinstance(self.caller, Authenticated) else None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """All that can be said without asking the store or an issuer."""
+
+    matched: Matched
+    credentials: Credentials

@@ -7,14 +7,12 @@ asks for; every other one becomes an answer in `gateway.responses`.
 
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from auth.authentication import Credentials, find_credentials
 from auth.decision import Allow
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable
 from gateway.head import RequestHead
-from gateway.outcome import Outcome, Unavailable
+from gateway.outcome import Outcome, Unavailable, Waiting
 from gateway.permits import conclude
 from gateway.routing import NO_ROUTE, Matched, MatchResult, is_own
 
@@ -34,13 +32,6 @@ class Authenticator(Protocol):
     ) -> Caller:
         """Return the caller; raise `AuthUnavailable` when it cannot be found out."""
         ...
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """All that can be said without asking the store or an issuer."""
-
-    matched: Matched
-    credentials: Credentials
 
 
 def decide_at_once(

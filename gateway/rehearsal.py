@@ -15,8 +15,8 @@ from auth.authentication import Credentials
 from auth.identity import Caller
 from gateway.bad_request import BadRequest
 from gateway.head import RequestHead
-from gateway.outcome import Outcome
-from gateway.pipeline import Waiting, decide_at_once
+from gateway.outcome import Outcome, Waiting
+from gateway.pipeline import decide_at_once
 from gateway.reading import read_request_head
 
 if TYPE_CHECKING:

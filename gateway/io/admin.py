@@ -26,6 +26,7 @@ from gateway.explain import explain
 from gateway.io.admin_answers import Handler, answer_errors, json_answer, problem_answer
 from gateway.io.admin_sessions import add_session_routes
 from gateway.io.admin_tokens import add_token_routes
+from gateway.io.build import COMPILED
 from gateway.io.listening import address_of, listening_sockets
 from gateway.io.metrics import Measurement, MeasurementCollector, key
 from gateway.io.supervisor import Supervisor
@@ -185,6 +186,7 @@ class AdminServer:
         numbers = (await supervisor.measure()).numbers
         return {
             "version": version("doorward"),
+            "compiled": COMPILED,
             "generation": reloader.live.generation,
             "file": str(supervisor.settings.file),
             "started_at": round(supervisor.started_at, 3),

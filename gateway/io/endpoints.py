@@ -39,8 +39,8 @@ from gateway.head import Fields, RequestHead
 from gateway.io.answering import CONTINUE
 from gateway.io.exchange import Exchange
 from gateway.kept_forms import FORM_LIMIT, FORM_TYPE
-from gateway.outcome import Outcome, Unavailable, Verdict
-from gateway.pipeline import Waiting, decide, decide_at_once
+from gateway.outcome import Outcome, Unavailable, Verdict, Waiting
+from gateway.pipeline import decide, decide_at_once
 from gateway.responses import answer_forbidden, answer_outcome, answer_unauthenticated
 from gateway.routing import NO_ROUTE, OWN_PREFIX, MethodNotAllowed
 

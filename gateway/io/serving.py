@@ -53,8 +53,8 @@ from gateway.io.overload import Overload
 from gateway.io.pool import ConnectFailed, EndpointPool
 from gateway.io.upstream import UpstreamConnection
 from gateway.kept_forms import may_be_kept
-from gateway.outcome import Outcome
-from gateway.pipeline import Waiting, conclude_waiting, decide, decide_at_once
+from gateway.outcome import Outcome, Waiting
+from gateway.pipeline import conclude_waiting, decide, decide_at_once
 from gateway.responses import answer_bad_request, answer_error, answer_outcome
 from gateway.routing import is_own
 

@@ -13,8 +13,8 @@ from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable
 from config.model import Limits
 from gateway.head import RequestHead
-from gateway.outcome import Outcome, Unavailable
-from gateway.pipeline import Waiting, decide, decide_at_once, is_allowed
+from gateway.outcome import Outcome, Unavailable, Waiting
+from gateway.pipeline import decide, decide_at_once, is_allowed
 from gateway.reading import read_request_head
 from gateway.routing import ENCODED_SLASH, NO_ROUTE
 from gateway.snapshot import Snapshot
