@@ -80,6 +80,9 @@ _MANAGED_SUFFIXES = tuple(
 # A response must not tell the client what we told the backend, nor speak as the gateway.
 _RESPONSE_PREFIXES = ("X_DOORWARD_", "X_GATEWAY_", "X_AUTH_", "X_FORWARDED_", "X_ENVOY_", "REMOTE_")
 
+# In any spelling: somebody between us and the client might fold names, too.
+_RESPONSE_REWRITTEN = frozenset("CONTENT_LENGTH TRANSFER_ENCODING SET_COOKIE SET_COOKIE2".split())
+
 _MAX_REMEMBERED = 2048
 _MAX_REMEMBERED_NAME = 64
 
@@ -175,7 +178,7 @@ def _handling_in_response(managed: frozenset[str], name: str) -> Handling:
         return Handling.SPECIAL
     folded = fold(name)
     ours = folded in managed or folded.startswith(_RESPONSE_PREFIXES)
-    if ours or lower in HOP_BY_HOP or lower in {"content-length", "set-cookie2"}:
+    if ours or lower in HOP_BY_HOP or folded in _RESPONSE_REWRITTEN:
         return Handling.DROP
     return Handling.PASS
 
