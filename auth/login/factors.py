@@ -76,8 +76,12 @@ _OF_SUBJECT: dict[str, Factor] = {
     "passkeys": "passkey",
 }
 """What of a subject each table keeps."""
-# Nothing changes; whoever takes something else away waits until we are done.
-_LOCK = "UPDATE accounts SET revision = revision WHERE subject = :subject"
+# Nothing changes; whoever takes something else away waits until we are done. Those whose passwords
+# are checked elsewhere have a row there.
+_LOCKS = (
+    "UPDATE accounts SET revision = revision WHERE subject = :subject",
+    "UPDATE people_elsewhere SET seen_at = seen_at WHERE subject = :subject",
+)
 _REMOVE_TOTP = "DELETE FROM totp_secrets WHERE subject = :subject"
 _BECOME_PASSWORDLESS = (
     "UPDATE accounts SET password_hash = '', revision = revision + 1, changed_at = :now"
@@ -191,21 +195,25 @@ class Factors:
         """Have *account* sign in with passkeys alone, and return it as it is then.
 
         Raises:
-            LastFactor: there is no passkey, or no recovery code for whoever loses it.
+            LastFactor: there is no passkey, or no recovery code for whoever loses it; or no
+                password of ours, but one that is checked elsewhere.
         """
         with self._removing(account) as connection:
             if not _own_factors(connection, account).may_lose_password:
                 raise LastFactor
-            ((revision,),) = connection.execute(
+            changed = connection.execute(
                 _BECOME_PASSWORDLESS, subject=account.subject, now=self._clock()
             )
-        return msgspec.structs.replace(account, revision=revision)
+            if not changed:
+                raise LastFactor
+        return msgspec.structs.replace(account, revision=changed[0][0])
 
     @contextmanager
     def _removing(self, account: Account) -> Iterator[Connection]:
         """Give a connection to take something away with; nothing is, if the rest is too little."""
         with self._database.writing() as connection:
-            connection.execute(_LOCK, subject=account.subject)
+            for lock in _LOCKS:
+                connection.execute(lock, subject=account.subject)
             yield connection
             if not _own_factors(connection, account).is_enough:
                 raise LastFactor

@@ -23,7 +23,7 @@ from auth.login.answers import (
     Fields,
     Problem,
 )
-from auth.login.beginning import MFA, Beginnings, Credentials
+from auth.login.beginning import MFA, PHR, Beginnings, Credentials
 from auth.login.factors import Factors, LastFactor, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.pages import moment
@@ -50,6 +50,12 @@ _NOT_RECENT = Problem(
     "recent_sign_in_needed",
     "Please sign in again first.",
     "Whoever wants to change this must have signed in within the last ten minutes.",
+)
+_NOT_BY_PASSKEY = Problem(
+    403,
+    "passkey_needed",
+    "Please sign in with your passkey first.",
+    "That shows that you can get in with it.",
 )
 _FOREIGN = Problem(
     403,
@@ -409,6 +415,10 @@ class OwnAccount:
         if recent and not enough:
             return self._send_to_sign_in(visit, path, _NOT_RECENT, wanted)
         return account, own
+
+    def send_to_show_passkey(self, visit: Visit, path: str) -> LoginAnswer:
+        """Send whoever has a passkey, but has not shown it, to do so, and back to *path*."""
+        return self._send_to_sign_in(visit, path, _NOT_BY_PASSKEY, StepUp((PHR,), RECENT))
 
     def _send_to_sign_in(
         self, visit: Visit, path: str, problem: Problem, step_up: StepUp | None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from auth.io.account_events import AccountEvents
 from auth.login.account import Account, AccountError, checked_text
 from auth.login.answers import PASSKEYS_PATH, Answers, Fields, Problem
-from auth.login.beginning import Beginnings
+from auth.login.beginning import PHR, Beginnings
 from auth.login.factors import Factors, LastFactor, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.own_account import MUST, OwnAccount
@@ -34,6 +34,12 @@ _NO_WAY_BACK = Problem(
     "last_factor",
     "Your password is needed still.",
     "You need a passkey and recovery codes before you can do without it.",
+)
+_NOT_OUR_PASSWORD = Problem(
+    404,
+    "no_account_here",
+    "Your password is kept elsewhere.",
+    "It is checked by another service, and cannot be removed here.",
 )
 _UNNAMED = Problem(400, "form_incomplete", "Something is missing.", "Please enter a name.")
 _GONE = Problem(404, "no_such_passkey", "That passkey is not there any more.")
@@ -144,9 +150,17 @@ class OwnPasskeys:
     async def _remove_password(
         self, visit: Visit, account: Account, own: OwnFactors
     ) -> LoginAnswer:
-        """Have passkeys alone let in; what the password began is over, but for this session."""
+        """Have passkeys alone let in; what the password began is over, but for this session.
+
+        Only for whoever has shown a passkey for this session: one that was made under another host
+        is of no use here, and there would be no way in.
+        """
+        if not self._answers.has_accounts:
+            return self._page(visit, own, problem=_NOT_OUR_PASSWORD)
         identity = visit.identity
         assert identity is not None
+        if own.may_lose_password and identity.acr != PHR:
+            return self._own_account.send_to_show_passkey(visit, PASSKEYS_PATH)
         await self._store.settle()  # asked first, so that a store that is out changes nothing
         try:
             changed = await self._factors.ask(self._factors.remove_password, account)

@@ -4,7 +4,7 @@ How this works. After the first factor the store remembers who showed it (`auth.
 under a cookie that only this browser has. What comes of it, a session, is made here and nowhere
 else: whoever goes straight to the address they wanted is not signed in. The same page makes a
 session that there is a stronger one (step-up), under a new id; it must still be the very session
-that asked. Whoever must have a second factor and has none sets one up here.
+that asked. Whoever must have a second factor and has none sets one up here, an app or a passkey.
 """
 
 import math
@@ -15,14 +15,14 @@ import msgspec
 from markupsafe import Markup
 
 from auth.cookies import sign_in_cookie_prefix
-from auth.io.account_events import AccountEvents
+from auth.io.account_events import AccountEvents, Factor
 from auth.io.unfinished import UNFINISHED_SECONDS, UnfinishedSignIn, UnfinishedSignIns
 from auth.login.account import Account
 from auth.login.answers import LOGIN_PATH, SECOND_FACTOR_PATH, Answers, Fields, Problem
 from auth.login.beginning import MFA, Beginnings, Credentials
 from auth.login.factors import Factors, OwnFactors
 from auth.login.messages import LoginAnswer
-from auth.login.passkey_ceremony import NOT_SHOWN, PasskeyCeremony
+from auth.login.passkey_ceremony import NOT_MADE, NOT_SHOWN, PasskeyCeremony
 from auth.login.throttle import Throttle
 from auth.login.totp import SECRET_BYTES, provisioning_uri, qr_code, typed_secret
 from auth.login.visit import Visit
@@ -199,32 +199,52 @@ class SecondFactor:
             return await self._refuse(visit, found, _FOREIGN)
         own = await self.of(account)
         if "challenge" in visit.request.form:
-            return await self._passkeys.ask_for_one_of(visit, account.subject, own.passkeys)
+            return await self._ask_for_passkey(visit, account, own)
         wait = await self._throttle.take_code(account.subject) if self._throttle else 0.0
         if wait > 0:
             return await self._refuse(visit, found, _TOO_MANY, wait=wait)
         enrolled = not own.are_there
         shown = await (self._set_up(visit, account) if enrolled else self._use(visit, *found))
         if not shown:
-            by_passkey = "credential" in visit.request.form
-            return await self._refuse(visit, found, NOT_SHOWN if by_passkey else _WRONG)
+            failed = NOT_MADE if enrolled else NOT_SHOWN
+            return await self._refuse(visit, found, failed if _by_passkey(visit) else _WRONG)
         if self._throttle:
             await self._throttle.put_back_code(account.subject)
         # Of several requests with one cookie, one makes a session.
         if await self._unfinished.take(self._binding(visit)) != sign_in:
             return self._over(visit)
+        return await self._complete(visit, sign_in, account, shown, enrolled=enrolled)
+
+    async def _ask_for_passkey(
+        self, visit: Visit, account: Account, own: OwnFactors
+    ) -> LoginAnswer:
+        if own.are_there:
+            return await self._passkeys.ask_for_one_of(visit, account.subject, own.passkeys)
+        return await self._passkeys.ask_for_new(visit, account, ())
+
+    async def _complete(
+        self,
+        visit: Visit,
+        sign_in: UnfinishedSignIn,
+        account: Account,
+        shown: tuple[str, ...],
+        *,
+        enrolled: bool,
+    ) -> LoginAnswer:
+        """Begin the session; whoever has *enrolled* a factor just now sees recovery codes first."""
         amr = tuple(dict.fromkeys((*sign_in.amr, *shown, MFA)))
         begun = await self._beginnings.begin(visit, account, amr, sign_in.auth_time)
         if begun is None:
             return self._over(visit)
         record, fields = begun
         fields = (*fields, ("Set-Cookie", self._cookie("", 0)))
-        if enrolled:
-            codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
-            await self._events.factor_added(account.subject, "totp")
-            await self._events.factor_added(account.subject, "recovery_codes")
-            return show_codes(self._answers, visit, codes, sign_in.return_to, fields=fields)
-        return self._beginnings.arrive(visit, record, sign_in.return_to, fields)
+        if not enrolled:
+            return self._beginnings.arrive(visit, record, sign_in.return_to, fields)
+        codes = await self._factors.ask(self._factors.renew_recovery_codes, account.subject)
+        made: Factor = "passkey" if _by_passkey(visit) else "totp"
+        await self._events.factor_added(account.subject, made)
+        await self._events.factor_added(account.subject, "recovery_codes")
+        return show_codes(self._answers, visit, codes, sign_in.return_to, fields=fields)
 
     async def _find(self, visit: Visit) -> tuple[UnfinishedSignIn, Account] | None:
         """Return the sign-in of this browser and its account, as long as both hold."""
@@ -243,7 +263,7 @@ class SecondFactor:
     ) -> tuple[str, ...]:
         """Return the `amr` of what was shown; empty: nothing that is good."""
         form, factors = visit.request.form, self._factors
-        if "credential" in form:
+        if _by_passkey(visit):
             return await self._passkeys.shown(visit, account.subject)
         if sign_in.only_passkeys:
             return ()
@@ -256,7 +276,12 @@ class SecondFactor:
         return _CODE if good else ()
 
     async def _set_up(self, visit: Visit, account: Account) -> tuple[str, ...]:
+        """Return the `amr` of the factor that *account* has from now on; empty: none."""
         form, factors = visit.request.form, self._factors
+        if _by_passkey(visit):
+            passkey = await self._passkeys.made(visit, account)
+            # That somebody verified the user was asked for when it was made.
+            return passkey.methods(user_verified=True) if passkey else ()
         sealed, code = sealed_in(form.get("secret", "")), form.get("code", "")[:LONGEST_CODE]
         good = await factors.ask(factors.set_up_totp, account.subject, sealed, code)
         return _CODE if good else ()
@@ -285,7 +310,9 @@ class SecondFactor:
         values["secret"] = secret_again(self._factors, account, back, site=self._answers.site)
         values["return_to"] = ""
         values["must"] = True
-        return self._answers.page(visit, "authenticator", values, problem=problem, fields=fields)
+        return self._answers.page(
+            visit, "authenticator", values, problem=problem, fields=fields, with_passkeys=True
+        )
 
     async def _refuse(
         self,
@@ -315,6 +342,11 @@ class SecondFactor:
         # Lax: a link of another site may lead to a page that asks for more.
         attributes = f"; Max-Age={max_age}; Path=/; HttpOnly; SameSite=Lax{secure}"
         return f"{self._cookie_name}={value}{attributes}"
+
+
+def _by_passkey(visit: Visit) -> bool:
+    """Tell whether a passkey is sent; without a script the field is there, and empty."""
+    return bool(visit.request.form.get("credential"))
 
 
 def show_codes(

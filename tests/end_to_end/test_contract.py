@@ -228,6 +228,39 @@ async def test_every_answer_of_the_gateways_own_is_marked_and_of_the_promised_ki
 
 
 @pytest.mark.parametrize(
+    ("path", "changed", "kind"),
+    [
+        ("/x", {}, "text/html"),
+        ("/x", {"Cookie": "other=1"}, "application/problem+json"),
+        ("/x", {"Origin": "http://other.example"}, "application/problem+json"),
+        ("/x", {"Origin": "null"}, "application/problem+json"),
+        ("/x", {"Accept": "*/*"}, "application/problem+json"),
+        ("/x", {"Accept": "application/json, text/html;q=0.9"}, "application/problem+json"),
+        ("/x", {"Content-Type": "application/json"}, "application/problem+json"),
+        ("/x", {"Sec-Fetch-Mode": "cors"}, "application/problem+json"),
+        ("/x", {"Sec-Fetch-Site": "same-site"}, "application/problem+json"),
+        ("/api/x", {}, "application/problem+json"),
+    ],
+    ids=str,
+)
+async def test_only_to_a_form_of_our_own_page_is_a_401_a_page(
+    pair: Pair, path: str, changed: dict[str, str], kind: str
+) -> None:
+    """Contract section 4 has no other: a person who sent it must read where it is (issue 6)."""
+    fields = {
+        "Origin": pair.url,
+        "Cookie": f"doorward={'o' * 43}",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Accept": "text/html,application/xhtml+xml,*/*;q=0.8",
+    }
+    answer = await pair.ask(path, "POST", data="note=1", **(fields | changed))
+    assert (answer.status, answer.content_type) == (401, kind)
+    assert answer.headers["X-Doorward-Error"] == "unauthenticated"
+    assert "WWW-Authenticate" in answer.headers
+    assert ("Set-Cookie" in answer.headers) == (kind == "text/html")
+
+
+@pytest.mark.parametrize(
     "name",
     ["X-Auth-Subject", "x_auth_subject", "X.Auth.Subject", "X-Auth_Roles", "X_Auth_Assertion",
      "X-Forwarded-User", "X_Forwarded_For", "X-Forwarded-Prefix", "Forwarded", "X_Real_Ip",

@@ -137,6 +137,10 @@ async def set_app_up(page: Page) -> None:
         .get_by_role("link", name="Set up")
         .click()
     )
+    await enter_code_of_app(page)
+
+
+async def enter_code_of_app(page: Page) -> None:
     typed = await page.locator(".steps code").inner_text()
     secret = base64.b32decode(typed.replace(" ", ""))
     await page.get_by_label("Code from the app").fill(code_of(secret, current_step(time.time())))
@@ -234,6 +238,34 @@ async def test_after_the_password_and_with_a_route_that_wants_more(
     await expect(page.get_by_role("alert").first).to_contain_text("No passkey was used")
 
 
+async def test_who_must_have_a_second_factor_makes_a_passkey_on_the_way_in(
+    place: Place, window: Window
+) -> None:
+    page = window.page
+    link = re.search(r"http://\S+", place.doorward("invite", "kim", "--print"))
+    assert link is not None
+    place.doorward("require-factor", "kim")
+    await set_password(page, link[0])
+    await sign_in(page, place, "kim")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Set up a second factor")
+    await expect(page.get_by_label("Code from the app")).to_be_visible()
+    await window.look("must")
+    # The authenticator says no: told so, and the app is there still.
+    options = {"authenticatorId": window.authenticator, "isUserVerified": False}
+    await window.devtools.send("WebAuthn.setUserVerified", options)
+    await page.get_by_role("button", name="Add a passkey").click()
+    await expect(page.get_by_role("alert").first).to_contain_text("No passkey was made")
+    await window.look("must-not-made")
+    await window.devtools.send("WebAuthn.setUserVerified", options | {"isUserVerified": True})
+    await page.get_by_role("button", name="Add a passkey").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Keep these recovery codes")
+    await window.look("must-codes")
+    async with page.expect_navigation(url=f"{place.url}/.doorward/account"):
+        await page.get_by_role("link", name="I have kept them").click()
+    told = await identity(window, place)
+    assert (told["amr"], told["acr"]) == (["pwd", "hwk", "user", "mfa"], "phr")
+
+
 async def test_without_a_script_everything_else_works(place: Place, window: Window) -> None:
     said = place.doorward("invite", "eve", "--print")
     link = re.search(r"http://\S+", said)
@@ -248,5 +280,10 @@ async def test_without_a_script_everything_else_works(place: Place, window: Wind
     assert "<noscript><p" in await page.content()
     assert "Passkeys need JavaScript." in await page.content()
     await expect(page.get_by_role("button", name="Sign in with a passkey")).to_be_hidden()
+    place.doorward("require-factor", "eve")
     await sign_in(page, place, "eve")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Set up a second factor")
+    await expect(page.get_by_role("button", name="Add a passkey")).to_be_hidden()
+    await enter_code_of_app(page)
+    await page.get_by_role("link", name="I have kept them").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Your account")

@@ -19,7 +19,18 @@ from auth.login.second_factor import sealed_in
 from auth.login.service import LoginService
 from auth.session import SessionRecord, digest
 from config.model import Login, UserService
-from tests.auth.login.conftest import SECRET, App, Browser, Site, configured, field
+from tests.auth.login.authenticator import Authenticator
+from tests.auth.login.conftest import (
+    PASSWORD,
+    PUBLIC,
+    SECRET,
+    App,
+    Browser,
+    Site,
+    configured,
+    field,
+    new_passkey,
+)
 from tests.auth.login.page_reader import PageReader
 
 LOGIN, SECOND = "/.doorward/login", "/.doorward/second-factor"
@@ -125,6 +136,20 @@ async def test_who_must_have_a_factor_sets_one_up_before_there_is_a_session(
     assert (field(answer, "location"), browser.session) == (SECOND, "")
     await set_up(elsewhere, browser, SECOND)
     assert (await record_of(elsewhere, browser)).acr == "mfa"
+
+
+async def test_their_password_is_not_removed_by_a_form_that_no_page_has(elsewhere: Site) -> None:
+    """Nor that of somebody of ours who has the same subject, from before they moved."""
+    with elsewhere.accounts.database.writing() as connection:
+        connection.execute("UPDATE accounts SET subject = 'u-7' WHERE login = 'ada'")
+    browser = elsewhere.browser()
+    await browser.sign_in(**THEIRS)
+    await new_passkey(browser, Authenticator(PUBLIC))
+    for accept in (browser.fields["accept"], "application/json"):
+        browser.fields["accept"] = accept
+        answer = await browser.post(f"{ACCOUNT}/passkeys", {"alone": "1"})
+        assert (answer.status, answer.error) == (404, "no_account_here")
+    assert await elsewhere.accounts.sign_in("ada", PASSWORD)
 
 
 async def test_a_route_that_wants_more_has_them_show_their_factor_and_keeps_who_they_are(

@@ -1,8 +1,9 @@
 """What an account has beside its password, and what counts once."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ import pytest
 
 from auth.io.database import Database, SqliteDatabase
 from auth.login.account import Account
+from auth.login.elsewhere import KnownPeople
 from auth.login.factors import Factors, LastFactor, OwnFactors, UnreadableSecret
 from auth.login.passkey import Passkey
+from auth.login.passkeys import REMOVE
 from auth.login.schema import VERSIONS
 from auth.login.totp import code_of
 from auth.ports import AuthUnavailable
@@ -290,6 +293,41 @@ def test_who_removes_both_at_once_keeps_one(factors: Factors, database: Database
         with database.writing() as connection:
             connection.execute("UPDATE accounts SET password_hash = 'x'")
             connection.execute("DELETE FROM passkeys")
+
+
+def test_a_password_that_is_checked_elsewhere_is_not_removed(factors: Factors) -> None:
+    with_passkeys(factors, "a")
+    factors.renew_recovery_codes("ada-1")
+    assert factors.of(ADA).may_lose_password
+    with pytest.raises(LastFactor):
+        factors.remove_password(ADA)
+
+
+def test_of_two_last_factors_of_somebody_elsewhere_one_stays(
+    factors: Factors, database: Database
+) -> None:
+    """They have no row among our accounts that a lock could be held on."""
+    KnownPeople(database).note(ADA)
+    factors.require("subject", "ada-1", required=True)
+    with_passkeys(factors, "a", "b")
+    both = threading.Barrier(2)
+    with database.reading(), database.reading():
+        pass  # the connections of both, which take a while to open
+
+    def removed(id_: str) -> bool:
+        try:
+            with factors._removing(ADA) as connection:
+                connection.execute(REMOVE, id=id_, subject="ada-1")
+                # Without the lock both are here at once, and each finds the other's passkey still.
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(1)
+        except LastFactor:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sum(threads.map(removed, ("a", "b"))) == 1
+    assert len(factors.of(ADA).passkeys) == 1
 
 
 def test_a_reset_takes_the_passkeys_too(factors: Factors) -> None:

@@ -216,6 +216,26 @@ async def test_the_password_stays_without_recovery_codes_or_passkeys(site: Site)
     assert await site.accounts.sign_in("ada", PASSWORD)
 
 
+async def test_whoever_has_not_shown_a_passkey_here_keeps_the_password(site: Site) -> None:
+    """One that was made under another host is no way in, and nobody can tell by looking at it."""
+    browser, app = await signed_in(site), app_of(site, "ada")
+    other = site.browser()
+    await other.post(LOGIN, {"username": "ada", "password": PASSWORD})
+    await other.post(SECOND, {"code": app.code()})
+    authenticator = Authenticator(PUBLIC)
+    await browser.post(LOGIN, {"username": "ada", "password": PASSWORD})
+    await browser.post(SECOND, {"code": app.code()})
+    await new_passkey(browser, authenticator)
+    answer = await other.post(PASSKEYS, {"alone": "1"})
+    assert answer.status == 303
+    assert "acr_values=phr" in field(answer, "location")
+    assert await site.accounts.sign_in("ada", PASSWORD)
+    asked = {"acr_values": "phr", "return_to": PASSKEYS}
+    assert field(await other.get(LOGIN, asked), "location") == SECOND
+    assert field(await use_passkey(other, SECOND, authenticator), "location") == PASSKEYS
+    assert "password is removed" in shows(await other.post(PASSKEYS, {"alone": "1"}))
+
+
 async def test_the_only_way_in_is_not_removed(site: Site) -> None:
     browser, _ = await without_password(site)
     subject = site.accounts.find("ada").subject

@@ -197,6 +197,7 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
         "authenticator",
         FACTOR | {"must": True, "wrong": True, "problem": "Wrong."},
     ),
+    "authenticator-must-passkey": ("authenticator", FACTOR | WITH | {"must": True}),
     "recovery-codes": ("recovery_codes", {"codes": ["abcd-efgh"], "return_to": "/notes/1"}),
     "password": ("password", PASSWORD),
     "password-wrong": ("password", PASSWORD | {"wrong": True, "problem": "Wrong."}),

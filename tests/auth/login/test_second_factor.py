@@ -9,7 +9,9 @@ from auth.login.messages import LoginAnswer
 from auth.login.service import LoginService
 from auth.login.throttle import CODES, StoreThrottle
 from auth.session import SessionRecord, digest
+from tests.auth.login.authenticator import Authenticator, encoded
 from tests.auth.login.conftest import (
+    OWN,
     PASSWORD,
     PUBLIC,
     SECRET,
@@ -19,6 +21,7 @@ from tests.auth.login.conftest import (
     app_of,
     configured,
     field,
+    use_passkey,
 )
 from tests.auth.login.page_reader import PageReader
 
@@ -311,6 +314,59 @@ async def test_who_must_have_one_sets_it_up_before_there_is_a_session(site: Site
     assert (await record_of(site, browser)).acr == "mfa"
     again = await first_half(site)
     assert (await again.post(SECOND, {"recovery_code": codes[0]})).status == 303
+
+
+async def test_who_must_have_one_may_make_a_passkey(site: Site) -> None:
+    site.factors.require("role", "editor", required=True)
+    browser, authenticator = await first_half(site), Authenticator(PUBLIC)
+    page = await browser.get(SECOND)
+    assert 'data-passkey="create"' in page.body.decode()
+    assert "script-src https://app.example.com/.doorward/" in field(page, "content-security-policy")
+    answer = await made_at(browser, Authenticator("https://evil.example"))
+    assert (answer.status, answer.error, browser.session) == (400, "passkey_failed", "")
+    answer = await made_at(browser, authenticator)
+    assert answer.status == 200
+    codes = [text for tag, text in PageReader(answer.body).texts if tag == "code"]
+    assert len(codes) == 10
+    record = await record_of(site, browser)
+    assert (record.amr, record.acr) == (("pwd", "hwk", "user", "mfa"), "phr")
+    assert COOKIE not in browser.cookies
+    (passkey,) = site.factors.passkeys.of(site.accounts.find("ada").subject)
+    assert passkey.name == "Passkey"
+    # From now on it is asked for, and no other one is made on the way in.
+    again = await first_half(site)
+    answer = await made_at(again, Authenticator(PUBLIC, id_=b"j" * 32), authenticator)
+    assert (answer.status, answer.error, again.session) == (401, "passkey_failed", "")
+    assert field(await use_passkey(again, SECOND, authenticator), "location") == "/notes/1"
+    assert len(site.factors.passkeys.of(passkey.subject)) == 1
+
+
+async def made_at(
+    browser: Browser, authenticator: Authenticator, asked_for: Authenticator | None = None
+) -> LoginAnswer:
+    """Send a passkey that *authenticator* makes, though the page may want *asked_for* shown."""
+    asked = await browser.post(SECOND, {"challenge": "1"}, {**OWN, "accept": "application/json"})
+    options = json.loads(asked.body)
+    if asked_for:
+        assert options["allowCredentials"]
+        options |= {"rp": {"id": options["rpId"]}, "user": {"id": encoded(b"x")}}
+    made = authenticator.create(options)
+    return await browser.post(SECOND, {"credential": made})
+
+
+async def test_no_passkey_is_offered_where_browsers_have_none(site: Site) -> None:
+    site.factors.require("role", "editor", required=True)
+    at_hand = site.service._second_factors
+    plain = configured(public_url="http://127.0.0.1:8080")
+    site.service = LoginService(plain, site.store, site.accounts, SECRET, second_factors=at_hand)
+    browser = site.browser()
+    browser.fields["host"] = "127.0.0.1:8080"
+    await browser.post(LOGIN, FORM, {"origin": "http://127.0.0.1:8080"})
+    page = await browser.get(SECOND)
+    assert "Code from the app" in shows(page)
+    assert "data-passkey" not in page.body.decode()
+    answer = await browser.post(SECOND, {"challenge": "1"}, {"origin": "http://127.0.0.1:8080"})
+    assert (answer.status, answer.error) == (404, "not_offered")
 
 
 async def test_a_required_factor_is_not_replaced_by_a_secret_of_the_form(site: Site) -> None:
