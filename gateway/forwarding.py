@@ -85,8 +85,12 @@ def plan(  # noqa: PLR0913 - the keyword-only ones are worked out once, not per 
 
 
 def _token_line(name: str, access_token: str) -> bytes:
-    scheme = "Bearer " if name == "Authorization" else ""
-    return f"{name}: {scheme}{access_token}\r\n".encode("ascii")
+    return f"{name}: {token_value(name, access_token)}\r\n".encode("ascii")
+
+
+def token_value(name: str, access_token: str) -> str:
+    """Return what the field *name* of the upstream's request says to pass *access_token* on."""
+    return f"Bearer {access_token}" if name == "Authorization" else access_token
 
 
 def _lines(

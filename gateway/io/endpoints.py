@@ -30,11 +30,13 @@ from auth.login.answers import (
 from auth.login.messages import LoginRequest
 from auth.login.provider import CALLBACK_PATH
 from auth.login.service import BACK_CHANNEL_PATH, FRONT_CHANNEL_PATH
+from auth.ports import AccessTokenGone
 from config.model import AccessRule
 from gateway.answer import Answer
 from gateway.authority import read_authority
 from gateway.bad_request import BadRequest
 from gateway.forward_auth import original_request
+from gateway.forwarding import token_value
 from gateway.head import Fields, RequestHead
 from gateway.io.answering import CONTINUE
 from gateway.io.exchange import Exchange
@@ -99,7 +101,9 @@ class Endpoints:
         asked = _asked(exchange)
         state = exchange.generation.state
         step = decide_at_once(state.snapshot, asked, state.authenticator, exchange.event.started_at)
-        return None if isinstance(step, Waiting) else _auth_answer(exchange, asked, step)
+        if isinstance(step, Waiting) or _wants_access_token(step):
+            return None
+        return _auth_answer(exchange, asked, step)
 
     async def answer(self, exchange: Exchange, content: StreamReader) -> Answer:
         """Return the answer to *exchange*.
@@ -121,7 +125,18 @@ class Endpoints:
         outcome = await decide(
             state.snapshot, asked, state.authenticator, exchange.event.started_at
         )
-        return _auth_answer(exchange, asked, outcome)
+        if not _wants_access_token(outcome):
+            return _auth_answer(exchange, asked, outcome)
+        assert outcome.matched is not None
+        try:
+            token = await state.login.access_token(session_cookie_of(exchange))
+        except AccessTokenGone:
+            gone = Challenge(Reason.ACCESS_TOKEN_GONE)
+            gone_outcome = Outcome(gone, outcome.generation, outcome.matched)
+            return _auth_answer(exchange, asked, gone_outcome)
+        name = outcome.matched.route.route.access_token
+        more = ((name, token_value(name, token)),) if token else ()
+        return _auth_answer(exchange, asked, outcome, more)
 
     async def _me(self, exchange: Exchange, _: StreamReader) -> Answer:
         if exchange.method not in ("GET", "HEAD"):
@@ -187,13 +202,27 @@ def _asked(exchange: Exchange) -> RequestHead:
     return asked
 
 
-def _auth_answer(exchange: Exchange, asked: RequestHead, outcome: Outcome) -> Answer:
-    """Return 200 with the identity fields, 401 or 403; the asking proxy knows nothing else."""
+def _wants_access_token(outcome: Outcome) -> bool:
+    """Tell whether the upstream of *outcome* gets the access token of the caller's session."""
+    matched, identity = outcome.matched, outcome.identity
+    if matched is None or type(outcome.verdict) is not Allow or identity is None:
+        return False
+    return bool(matched.route.route.access_token and identity.session_digest)
+
+
+def _auth_answer(
+    exchange: Exchange, asked: RequestHead, outcome: Outcome, more: Fields = ()
+) -> Answer:
+    """Return 200 with the identity fields and *more*, 401 or 403.
+
+    The asking proxy knows nothing else.
+    """
     generation, event = exchange.generation, exchange.event
     verdict = outcome.verdict
     _note(exchange, outcome)
     if type(verdict) is Allow:
-        return Answer(200, _identity_fields(exchange, outcome, verdict.identity) + _PERSONAL)
+        told = _identity_fields(exchange, outcome, verdict.identity)
+        return Answer(200, told + more + _PERSONAL)
     if isinstance(verdict, Challenge):
         return answer_unauthenticated(
             login=generation.snapshot.configuration.login,

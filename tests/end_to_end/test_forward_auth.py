@@ -118,6 +118,7 @@ async def test_a_proxy_that_asks_gets_the_gateways_decision(
     valkey.client.set(session_key(digest("a" * 43)), encode_record(record), ex=60)
     cookie = {"Cookie": f"doorward={'a' * 43}"}
     forged = {"X-Auth-Subject": "root", "X-Auth-Roles": "admin", "X-Forwarded-Uri": "/public/x"}
+    forged["X-Access-Token"] = "somebody's"
     ports = {"8090": front, "8080": port, "9001": int(backend.url.rpartition(":")[2])}
     url = f"http://127.0.0.1:{front}"
 
@@ -138,6 +139,8 @@ async def test_a_proxy_that_asks_gets_the_gateways_decision(
     assert (allowed.status, public.status, absent.status, denied.status) == (200, 200, 401, 403)
     assert (told["x-auth-subject"], told["x-auth-roles"]) == ("u1", "member")
     assert told["x-auth-assertion"].count(".") == 2
+    assert not told.get("x-access-token"), "a client's own"
+    assert not told_of_nobody.get("x-access-token")
     assert not told_of_nobody.get("x-auth-subject")
     assert not told_of_nobody.get("x-auth-roles")
     assert subject == "u1"

@@ -6,10 +6,13 @@ import jwt
 import msgspec
 import pytest
 
+from auth.decision import Reason
 from auth.identity import Absent, Authenticated
+from auth.ports import AccessTokenGone, AuthUnavailable
 from tests.gateway.io.harness import (
     ALL,
     PRIVATE,
+    SIGNED_IN,
     configuration,
     gateway,
     one_upstream,
@@ -368,6 +371,61 @@ async def test_forward_auth_is_for_trusted_proxies_only() -> None:
         gateway(configuration(one_upstream(backend), ROUTES)) as running,
     ):
         assert (await running.ask(asked_about(b"/public/x"))).status == 403
+
+
+TOKEN_ROUTES = [
+    route("one", "/one/*", access=SIGNED_IN, access_token="Authorization"),
+    route("two", "/two/*", access=SIGNED_IN, access_token="X-Access-Token"),
+    PRIVATE,
+]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_forward_auth_gives_the_access_token_where_the_route_asks_for_it(
+    *, cached: bool
+) -> None:
+    async with (
+        upstream() as backend,
+        gateway(
+            configuration(one_upstream(backend), TOKEN_ROUTES, trusted_proxies=LOOPBACK)
+        ) as running,
+    ):
+        cookie = running.sessions.sign_in("u1", cached=cached)
+        line = b"Cookie: doorward=" + cookie.encode()
+        one, two, private = [
+            await running.ask(asked_about(path, line))
+            for path in (b"/one/x", b"/two/x", b"/private/x")
+        ]
+        token = f"token-of-{cookie}"
+        assert (one.status, two.status, private.status) == (200, 200, 200)
+        assert one.fields["authorization"] == f"Bearer {token}"
+        assert two.fields["x-access-token"] == token
+        assert (two.fields["x-auth-subject"], two.fields["cache-control"]) == ("u1", "no-store")
+        assert token not in str([*private.fields.values(), one.fields.get("x-access-token")])
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "reason"),
+    [
+        (AccessTokenGone(), 401, "access_token_gone"),
+        (AuthUnavailable("out", reason=Reason.PROVIDER_UNAVAILABLE), 503, "provider_unavailable"),
+    ],
+)
+async def test_forward_auth_lets_nobody_through_without_the_access_token(
+    trouble: Exception, status: int, reason: str
+) -> None:
+    async with (
+        upstream() as backend,
+        gateway(
+            configuration(one_upstream(backend), TOKEN_ROUTES, trusted_proxies=LOOPBACK)
+        ) as running,
+    ):
+        running.login.token_trouble = trouble
+        line = b"Cookie: doorward=" + running.sessions.sign_in("u1").encode()
+        answer = await running.ask(asked_about(b"/two/x", line))
+        assert (answer.status, running.events[-1].reason) == (status, reason)
+        assert "x-auth-subject" not in answer.fields
+        assert (await running.ask(asked_about(b"/two/x"))).status == 401
 
 
 async def test_forward_auth_fails_closed_when_the_store_is_out() -> None:
