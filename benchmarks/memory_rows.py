@@ -79,7 +79,7 @@ def session_memory(stage: Stage, effort: Effort) -> Iterator[Row]:
     a fifth of the requests are of a hot thousand, the others of one session after the other, until
     a third as many have been dropped as the cache holds. The hot ones must still be there.
     """
-    _store_sessions(stage.store, effort.sessions)
+    store_sessions(stage.store, effort.sessions)
     directory = stage.ground().directory
     directory.mkdir(parents=True)
     once, flood, hot = (
@@ -140,8 +140,13 @@ end
 """
 
 
-def _store_sessions(port: int, count: int) -> None:
-    """Write *count* sessions, each of somebody else: tens of thousands in a second."""
+def store_sessions(
+    port: int, count: int, *, cookie: str = "many-{:028d}-abcdef", subject: str = "{:020d}"
+) -> None:
+    """Write *count* sessions, each of somebody else: tens of thousands in a second.
+
+    *cookie* and *subject* take the number.
+    """
     now = time.time()
     record = encode_record(
         SessionRecord(
@@ -153,8 +158,8 @@ def _store_sessions(port: int, count: int) -> None:
         for start in range(0, count, 2000):
             commands, stop = [], min(start + 2000, count)
             for number in range(start, stop):
-                key = session_key(digest(f"many-{number:028d}-abcdef"))
-                value = record.replace(_SOMEBODY.encode(), b"%020d" % number)
+                key = session_key(digest(cookie.format(number)))
+                value = record.replace(_SOMEBODY.encode(), subject.format(number).encode())
                 command = ("SET", key, value, "EX", 43_200)
                 # hiredis' stub asks for a tuple of one
                 commands.append(pack_command(command))  # type: ignore[arg-type]
