@@ -47,6 +47,14 @@ def devices_key(subject: str) -> str:
     return f"doorward:devices:{{{hashlib.sha256(subject.encode()).hexdigest()}}}"
 
 
+def mark_browser(settings: SessionSettings) -> tuple[str, str]:
+    """Return the field that says at a site that somebody has signed in with this browser before.
+
+    For whom that is, and which browser, is known where people sign in.
+    """
+    return _device_cookie(settings, "1")
+
+
 class KnownDevices:
     """Knows browsers again."""
 
@@ -64,9 +72,7 @@ class KnownDevices:
         """
         if visit.request.method == "POST" and visit.provenance is not Provenance.OWN:
             return ()  # a form that no page of ours has sent; from a provider, browsers come by GET
-        # Below the prefix that no upstream sees.
-        cookie = f"{sign_in_cookie_prefix(settings.cookie_name)}device"
-        value = visit.request.cookies.get(cookie, "")
+        value = visit.request.cookies.get(_cookie_name(settings), "")
         if _VALUE.fullmatch(value) is None:
             value = secrets.token_urlsafe(16)
         name = hashlib.sha256(f"{value} {record.subject}".encode()).hexdigest()
@@ -86,6 +92,15 @@ class KnownDevices:
                 await self._commands.xadd(EVENTS_KEY, event, maxlen=_MOST_EVENTS, approximate=True)
         except (RedisError, OSError):
             return ()  # the session has begun; an outage now must not take it back
-        secure = "; Secure" if settings.secure else ""
-        attributes = f"; Max-Age={REMEMBERED}; Path=/; HttpOnly; SameSite=Lax{secure}"
-        return (("Set-Cookie", f"{cookie}={value}{attributes}"),)
+        return (_device_cookie(settings, value),)
+
+
+def _device_cookie(settings: SessionSettings, value: str) -> tuple[str, str]:
+    secure = "; Secure" if settings.secure else ""
+    attributes = f"; Max-Age={REMEMBERED}; Path=/; HttpOnly; SameSite=Lax{secure}"
+    return "Set-Cookie", f"{_cookie_name(settings)}={value}{attributes}"
+
+
+def _cookie_name(settings: SessionSettings) -> str:
+    # Below the prefix that no upstream sees.
+    return f"{sign_in_cookie_prefix(settings.cookie_name)}device"

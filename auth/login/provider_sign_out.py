@@ -58,7 +58,7 @@ class ProviderSignOut:
             return None
         asked = {
             "client_id": provider.client_id,
-            # From a site too: the provider need know one address.
+            # From a site too: the provider need know one address. From there it goes on.
             "post_logout_redirect_uri": f"{visit.sign_in_origin}{LOGOUT_PATH}",
             "state": visit.return_token,
         }

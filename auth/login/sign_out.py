@@ -1,11 +1,12 @@
 """Signing out: a question, and the answer that is given only when it is true everywhere."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
 
 import msgspec
 
 from auth.cookies import clear_cookie
-from auth.login.answers import Answers, Fields, Problem
+from auth.login.answers import LOGOUT_PATH, Answers, Fields, Problem
 from auth.login.circles import Circles
 from auth.login.messages import LoginAnswer
 from auth.login.visit import Visit
@@ -58,7 +59,14 @@ class SignOut:
         self._store = store
 
     async def show(self, visit: Visit) -> LoginAnswer:
-        """Answer GET: ask, and end nothing. Anybody can make a browser follow a link."""
+        """Answer GET: ask, and end nothing. Anybody can make a browser follow a link.
+
+        Who comes back from signing out at a provider is told so, at the site where they began.
+        """
+        if visit.left_site:
+            back = urlencode({"state": visit.request.query["state"]})
+            fields = self._circles.forget(visit)
+            return self._answers.away(f"{visit.left_site}{LOGOUT_PATH}?{back}", fields=fields)
         if visit.has_returned and visit.identity is None:
             return self._answers.page(visit, "signed_out", _RETURNED)
         return self._answers.page(visit, "logout", {})

@@ -19,6 +19,7 @@ from auth.login.browser_binding import (
     returned_state,
 )
 from auth.login.circles import Circles
+from auth.login.known_devices import mark_browser
 from auth.login.messages import LoginAnswer
 from auth.login.sign_out import live_session
 from auth.login.visit import Visit
@@ -112,6 +113,8 @@ class SiteSignIn:
             *fields,
             ("Set-Cookie", set_cookie(self._settings, value, max_age)),
             self._circles.note_sign_in(visit, self._clock()),
+            # The cookie ends with the session; a form that comes later is kept all the same.
+            mark_browser(self._settings),
         )
         return_to = safe_return_url(handed_on.return_to, origins=frozenset({visit.site}))
         if self._settings.same_site != "strict":

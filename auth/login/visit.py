@@ -29,7 +29,8 @@ _RETURN = "back from signing out at a provider"
 """In place of a session's digest, so that such a token is good for no form."""
 _OF_SITES = "doorward-from-other-site"
 """In place of a browser's nonce: who signs out at a site comes back where they signed in, and has
-another nonce there. All that such a token does is to choose the words of a page."""
+another nonce there. All that such a token does is to lead on to that site, and to choose the words
+of a page."""
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -52,6 +53,8 @@ class Visit(msgspec.Struct, frozen=True):
     return_token: str
     """The `state` for signing out at a provider, and whether the query brings it back."""
     has_returned: bool
+    left_site: str = ""
+    """The site where that sign-out began, if it has come back to where people sign in."""
     site: str = ""
     """The origin, if it is one of several sites that people sign in to at another one."""
     sign_in_origin: str = ""
@@ -143,15 +146,11 @@ class Visits:
 
     def receive(self, request: LoginRequest) -> Visit:
         """Return *request* with what it says about the browser."""
-        own = own_origins(
-            public_url=self._public_url,
-            origin=request.origin,
-            host=request.fields.get("host", ""),
-        )
         reached = urlsplit(origin_of(request.origin or f"http://{request.fields.get('host', '')}"))
         host, authority = reached.hostname or "", reached.netloc
         origin = self._origins.of_request(host, authority)
         site = origin if origin in self._origins.sites else ""
+        own = self._own_origins(request, site)
         presented = _presented(request.cookies.get(self._cookie_name, ""), request.caller)
         nonce = request.cookies.get(self.form_cookie_name, "")
         token = request.form.get("token", "")
@@ -159,7 +158,6 @@ class Visits:
         nonce_is_new = not self._tokens.is_nonce(nonce)
         if nonce_is_new:
             nonce = self._tokens.new_nonce()
-        returning = _OF_SITES if site else nonce
         state = request.query.get("state", "")
         return Visit(
             request=request,
@@ -173,12 +171,39 @@ class Visits:
             nonce_is_new=nonce_is_new,
             token=self._tokens.token(nonce, presented),
             token_is_good=token_is_good,
-            return_token=self._tokens.token(returning, _RETURN),
-            has_returned=any(
-                self._tokens.is_token(state, each, _RETURN) for each in (nonce, _OF_SITES)
-            ),
+            return_token=self._tokens.token(*_returning(nonce, site)),
+            has_returned=self._tokens.is_token(state, *_returning(nonce, site)),
+            left_site="" if site else self._site_left(state),
             wording=self._wordings.choose(request.fields.get("accept-language", "")),
         )
+
+    def _own_origins(self, request: LoginRequest, site: str) -> frozenset[str]:
+        """Return whose forms *request* may bring."""
+        if site:
+            # Its own alone, as it is known from the route file: what else there is where people
+            # sign in, a backend's pages perhaps, has no say at the sites.
+            return frozenset({site})
+        return own_origins(
+            public_url=self._public_url,
+            origin=request.origin,
+            host=request.fields.get("host", ""),
+        )
+
+    def _site_left(self, state: str) -> str:
+        """Return the site that *state*, of a sign-out at a provider, was made at; or nothing."""
+        if not state:
+            return ""
+        left = (
+            each
+            for each in self._origins.sites
+            if self._tokens.is_token(state, *_returning("", each))
+        )
+        return next(left, "")
+
+
+def _returning(nonce: str, site: str) -> tuple[str, str]:
+    """Return what the token is made of that comes back from signing out at a provider."""
+    return (_OF_SITES, f"{_RETURN}\n{site}") if site else (nonce, _RETURN)
 
 
 def _presented(cookie: str, caller: Caller) -> str:

@@ -359,6 +359,40 @@ async def test_a_site_can_use_the_providers_tokens_and_the_store_alone_cannot(
     assert await corp.service.access_token(site_cookie(name, "A" * 43)) == ""
 
 
+async def test_signing_out_at_a_site_ends_at_that_site(
+    corp: Traveller, lying: LyingProvider
+) -> None:
+    """The provider knows one address for all of them."""
+    await enter_by_provider(corp, lying, f"{SHOP}/cart")
+    await corp.enter(HELP)
+    page = await corp.post(f"{HELP}{LOGOUT}", {})
+    (link,) = PageReader(page.body).all("a", **{"class": "button full"})
+    asked = dict(parse_qsl(urlsplit(link.attributes["href"]).query))
+    assert asked["post_logout_redirect_uri"] == f"{PUBLIC}{LOGOUT}"
+    back = await corp.get(f"{PUBLIC}{LOGOUT}?{urlencode({'state': asked['state']})}")
+    assert field(back, "location").startswith(f"{HELP}{LOGOUT}?state=")
+    assert not any("sign-in-recent" in each for each in corp.jars[PUBLIC])
+    told = PageReader((await corp.go_on(back)).body)
+    assert "Here, and where you signed in." in told.text
+
+
+@pytest.mark.parametrize("state", ["", "x", "A" * 43])
+async def test_a_state_that_no_site_made_leads_to_none(ada: Traveller, state: str) -> None:
+    answer = await ada.get(f"{PUBLIC}{LOGOUT}?state={state}")
+    assert (answer.status, field(answer, "location")) == (200, "")
+
+
+async def test_the_state_of_one_site_says_nothing_at_another(
+    corp: Traveller, lying: LyingProvider
+) -> None:
+    await enter_by_provider(corp, lying, f"{SHOP}/cart")
+    page = await corp.post(f"{SHOP}{LOGOUT}", {})
+    (link,) = PageReader(page.body).all("a", **{"class": "button full"})
+    state = dict(parse_qsl(urlsplit(link.attributes["href"]).query))["state"]
+    shown = PageReader((await corp.get(f"{HELP}{LOGOUT}?state={state}")).body)
+    assert "Here, and where you signed in." not in shown.text
+
+
 # Nothing leaks
 
 

@@ -179,6 +179,15 @@ async def test_a_strict_cookie_is_followed_by_a_page_of_ours(site: Site) -> None
     assert field(answer, "referrer-policy") == "strict-origin"
 
 
+async def test_a_site_remembers_that_somebody_was_here_and_not_who(ada: Traveller) -> None:
+    """For forms that come when the session's cookie has ended (`gateway.kept_forms`)."""
+    await ada.sign_in()
+    answer = await ada.enter(SHOP)
+    (cookie,) = (each for each in cookies_of(answer) if "-device=" in each)
+    assert cookie.startswith("__Host-doorward-sign-in-device=1; Max-Age=")
+    assert set(cookie.split("; ")[2:]) == {"Path=/", "HttpOnly", "SameSite=Lax", "Secure"}
+
+
 async def test_a_sites_cookie_ends_with_the_session(ada: Traveller, site: Site) -> None:
     await ada.sign_in()
     answer = await ada.enter(SHOP)
@@ -270,10 +279,10 @@ async def test_nobody_signs_in_with_a_password_at_a_site(ada: Traveller) -> None
         assert (answer.status, ada.session(SHOP)) == (404, "")
 
 
-async def test_another_site_of_ours_signs_nobody_out(ada: Traveller) -> None:
+async def test_no_origin_but_its_own_signs_anybody_out_at_a_site(ada: Traveller) -> None:
     await ada.sign_in()
     await ada.enter(SHOP)
-    for origin in (HELP, "https://evil.example", "null"):
+    for origin in (PUBLIC, HELP, f"{SHOP}:8443", "https://evil.example", "null"):
         answer = await ada.send("POST", f"{SHOP}{LOGOUT}", fields={"origin": origin})
         assert answer.status == 403
         assert isinstance(await ada.caller(SHOP), Authenticated)
