@@ -2,45 +2,34 @@
 
 import asyncio
 import json
-import os
 import secrets
-import socket
-import subprocess
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
-from http.server import ThreadingHTTPServer
-from typing import NamedTuple
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
-from playwright.async_api import BrowserContext, async_playwright, expect
+from playwright.async_api import BrowserContext, expect
 
-from config.model import Certificate
 from tests.auth.login.page_reader import PageReader
 from tests.conftest import Valkey
-from tests.end_to_end.running import CHROMIUM, DOORWARD, QUIET, Gateway, free_port
-from tests.end_to_end.test_sign_in_at_a_provider import Backend
-from tests.gateway.io.test_tls import make_certificate, trusting
+from tests.end_to_end.running import Gateway
+from tests.end_to_end.sites import (
+    HELP,
+    LOGIN,
+    PASSWORD,
+    SHOP,
+    Sites,
+    a_browser,
+    places,
+    running_sites,
+)
 
 pytestmark = pytest.mark.wire
 
-LOGIN, SHOP = "https://login.example.com", "https://shop.example.com"
-HELP = "https://help.example.org"
-PASSWORD = "correct horse battery"
-ROUTES = """
-version: 1
-server:
-  listen: "127.0.0.1:{port}"
-  public_url: {login}
-  tls: {{certificates: [{{cert_file: "{cert}", key_file: "{key}"}}]}}
-admin: {{listen: "127.0.0.1:0"}}
-store: {{url: "{store}"}}
+ROUTES = f"""
 session: {{lease: 2s}}
-login: {{sites: [{shop}, {help}]}}
-upstreams: {{app: "http://127.0.0.1:{backend}"}}
+login: {{sites: [{SHOP}, {HELP}]}}
 routes:
   - {{id: shop, match: {{hosts: [shop.example.com], path: /*}}, upstream: app, access: signed-in}}
   - {{id: help, match: {{hosts: [help.example.org], path: /*}}, upstream: app, access: signed-in}}
@@ -48,88 +37,21 @@ routes:
 NAVIGATION = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate"}
 
 
-class Setting(NamedTuple):
-    """What the tests of this file share."""
-
-    gateways: tuple[Gateway, Gateway]
-    ports: Mapping[str, int]
-    """Host name to the port of the gateway that serves it: the second one, for help alone."""
-    certificate: Certificate
-
-
 @pytest.fixture(scope="module")
-def setting(valkey_process: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+def setting(valkey_process: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     valkey_process.flush()
-    hosts = [urlsplit(each).netloc for each in (LOGIN, SHOP, HELP)]
-    certificate = make_certificate(tmp_path_factory.mktemp("tls"), "sites", *hosts)
-    with ExitStack() as stack:
-        backend = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
-        backend.daemon_threads = True
-        thread = threading.Thread(target=backend.serve_forever, args=(0.05,))
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(backend.server_close)
-        stack.callback(backend.shutdown)
-        places, ports = [], (free_port(), free_port())
-        for name, port in zip("ab", ports, strict=True):
-            place = tmp_path_factory.mktemp(name)
-            places.append(place)
-            (place / "routes.yaml").write_text(
-                ROUTES.format(
-                    port=port,
-                    cert=certificate.cert_file,
-                    key=certificate.key_file,
-                    store=valkey_process.tcp_url,
-                    backend=backend.server_port,
-                    login=LOGIN,
-                    shop=SHOP,
-                    help=HELP,
-                )
-            )
-        config = ["--config", str(places[0] / "routes.yaml")]
-        add = [str(DOORWARD), "accounts", "add", "ada", "--password-stdin", *config]
-        subprocess.run(add, input=f"{PASSWORD}\n".encode(), check=True)
-        gateways = []
-        for place in places:
-            gateways.append(Gateway(place, environment={}))
-            stack.callback(gateways[-1].stop)
-        served = dict(zip(hosts, (ports[0], ports[0], ports[1]), strict=True))
-        yield Setting((gateways[0], gateways[1]), served, certificate)
-
-
-class Names(AbstractResolver):
-    """Leads each host to its gateway, whatever port its URL has."""
-
-    def __init__(self, ports: Mapping[str, int]) -> None:
-        self._ports = ports
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del port, family
-        return [
-            ResolveResult(
-                hostname=host,
-                host="127.0.0.1",
-                port=self._ports[host],
-                family=socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
+    directory = tmp_path_factory.mktemp("sites")
+    where, store = places(directory), valkey_process.tcp_url
+    with running_sites(directory, where, store=store, rest=ROUTES) as running:
+        yield running
 
 
 @asynccontextmanager
 async def person(
-    setting: Setting, ports: Mapping[str, int] | None = None
+    setting: Sites, ports: Mapping[str, int] | None = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps cookies by host, and finds the gateways."""
-    connector = aiohttp.TCPConnector(
-        resolver=Names(ports or setting.ports), ssl=trusting(setting.certificate)
-    )
+    connector = setting.connector(ports)
     async with aiohttp.ClientSession(connector=connector, headers=NAVIGATION) as http:
         yield http
 
@@ -158,7 +80,7 @@ async def status(http: aiohttp.ClientSession, url: str) -> int:
         return answer.status
 
 
-async def all_said(setting: Setting, gateway: Gateway, site: str) -> str:
+async def all_said(setting: Sites, gateway: Gateway, site: str) -> str:
     """Ask for one thing more of *site* at *gateway*; return all it has said and logged by then."""
     last = f"/nothing-{secrets.token_hex(8)}"
     async with person(setting) as http:
@@ -170,7 +92,7 @@ async def all_said(setting: Setting, gateway: Gateway, site: str) -> str:
 
 
 async def test_one_sign_in_serves_the_sites_of_two_gateways_and_a_sign_out_ends_all_of_them(
-    setting: Setting,
+    setting: Sites,
 ) -> None:
     async with person(setting) as http:
         wanted = f"{SHOP}/cart?item=7&note=a%20b"
@@ -198,7 +120,7 @@ async def test_one_sign_in_serves_the_sites_of_two_gateways_and_a_sign_out_ends_
 
 
 async def test_a_code_that_is_shown_to_both_gateways_at_once_is_good_at_one(
-    setting: Setting,
+    setting: Sites,
 ) -> None:
     async with person(setting) as http:
         await sign_in(http, f"{SHOP}/")
@@ -226,19 +148,9 @@ async def test_a_code_that_is_shown_to_both_gateways_at_once_is_good_at_one(
 
 
 @pytest.fixture
-async def browser(setting: Setting) -> AsyncIterator[BrowserContext]:
-    """A real browser without a past, which finds the gateways."""
-    if CHROMIUM is None and "CI" not in os.environ:
-        pytest.skip("chromium is not installed")
-    rules = ", ".join(f"MAP {host} 127.0.0.1:{port}" for host, port in setting.ports.items())
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*QUIET, f"--host-resolver-rules={rules}"]
-        )
-        context = await chromium.new_context(locale="en-GB", ignore_https_errors=True)
-        context.set_default_timeout(15_000)
+async def browser(setting: Sites) -> AsyncIterator[BrowserContext]:
+    async with a_browser(setting) as context:
         yield context
-        await chromium.close()
 
 
 @pytest.mark.browser

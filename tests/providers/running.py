@@ -49,9 +49,9 @@ class OidcProvider:
 
 @contextmanager
 def oidc_provider(
-    clients: Sequence[Mapping[str, object]], **options: float
+    clients: Sequence[Mapping[str, object]], *, ca_file: str = "", **options: float
 ) -> Iterator[OidcProvider]:
-    """Run the provider with *clients* and *options* (see `server.mjs`).
+    """Run the provider with *clients* and *options* (see `server.mjs`); it trusts *ca_file*.
 
     Skips the test where it is not installed, but not in CI.
     """
@@ -63,6 +63,7 @@ def oidc_provider(
     command = [node, "--no-warnings", str(Path(__file__).with_name("server.mjs"))]
     with subprocess.Popen(
         [*command, str(MODULES), json.dumps(clients), json.dumps(options)],
+        env={**os.environ, **({"NODE_EXTRA_CA_CERTS": ca_file} if ca_file else {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -95,11 +96,11 @@ class Person:
     And loopback is safe: what is `Secure` comes back to *safe_origins* without TLS.
     """
 
-    def __init__(self, *safe_origins: str) -> None:
+    def __init__(self, *safe_origins: str, connector: aiohttp.BaseConnector | None = None) -> None:
         self.jar = aiohttp.CookieJar(
             unsafe=True, quote_cookie=False, treat_as_secure_origin=[*map(URL, safe_origins)]
         )
-        self._session = aiohttp.ClientSession(cookie_jar=self.jar)
+        self._session = aiohttp.ClientSession(cookie_jar=self.jar, connector=connector)
 
     async def close(self) -> None:
         await self._session.close()
@@ -133,6 +134,12 @@ class Person:
                 arrived.url = url
                 return arrived
         raise AssertionError(f"redirected in circles, at last to {url}")
+
+    async def post(self, url: str, form: Mapping[str, str], fields: Mapping[str, str]) -> Arrived:
+        """Send *form* with these *fields* as they are, and stay there."""
+        sent = self._session.post(url, data=form, headers=fields, allow_redirects=False)
+        async with sent as response:
+            return Arrived(url, response, await response.read())
 
     async def sign_in(self, url: str, name: str, *, stay_on: str = "") -> Arrived:
         """Go to *url*, and fill in every form on the way as *name*."""
