@@ -57,7 +57,7 @@ _NOT_BY_PASSKEY = Problem(
     "Please sign in with your passkey first.",
     "That shows that you can get in with it.",
 )
-_FOREIGN = Problem(
+FOREIGN = Problem(
     403,
     "foreign_form",
     "That request did not come from this page.",
@@ -96,7 +96,7 @@ MUST = Problem(
     "Your account must have a second factor.",
     "Set another one up before you remove this one.",
 )
-_CHANGED = Problem(
+CHANGED = Problem(
     409, "account_changed", "Your account was changed meanwhile.", "Please sign in again."
 )
 
@@ -213,7 +213,7 @@ class OwnAccount:
         )
         begun = await self._beginnings.begin(visit, changed, identity.amr)
         if begun is None:
-            return self._answers.error_page(visit, _CHANGED)
+            return self._answers.error_page(visit, CHANGED)
         notice = visit.wording.say(
             phrase("Your password is changed, and all your other sessions have ended.")
         )
@@ -229,7 +229,7 @@ class OwnAccount:
     async def _refused(self, visit: Visit, account: Account, own: OwnFactors) -> Problem | None:
         """Return why it is not done; None if the current password is right and all is there."""
         if not visit.may_change_sessions:
-            return _FOREIGN
+            return FOREIGN
         form = visit.request.form
         current, new = form.get("password", ""), form.get("new_password", "")
         if not (current or own.passwordless) or not new or not form.get("new_password_again"):
@@ -295,7 +295,7 @@ class OwnAccount:
             return found
         account, own = found
         if not visit.may_change_sessions:
-            return self._authenticator_page(visit, account, own, _FOREIGN)
+            return self._authenticator_page(visit, account, own, FOREIGN)
         if visit.request.form.get("remove") == "1":
             return await self._remove_authenticator(visit, account, own)
         factors, form = self._factors, visit.request.form
@@ -376,7 +376,7 @@ class OwnAccount:
             return found
         account, own = found
         if not visit.may_change_sessions:
-            return await self._overview(visit, account, own, problem=_FOREIGN)
+            return await self._overview(visit, account, own, problem=FOREIGN)
         if not own.are_there:
             return self._answers.redirect(AUTHENTICATOR_PATH)
         codes = await self.new_codes(account)

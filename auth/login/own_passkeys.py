@@ -8,7 +8,7 @@ from auth.login.answers import PASSKEYS_PATH, Answers, Fields, Problem
 from auth.login.beginning import PHR, Beginnings
 from auth.login.factors import Factors, LastFactor, OwnFactors
 from auth.login.messages import LoginAnswer
-from auth.login.own_account import MUST, OwnAccount
+from auth.login.own_account import CHANGED, FOREIGN, MUST, OwnAccount
 from auth.login.pages import moment
 from auth.login.passkey import LONGEST_NAME, Passkey
 from auth.login.passkey_ceremony import NOT_MADE, PasskeyCeremony, suggested_name
@@ -17,12 +17,6 @@ from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.wording import phrase
 
-_FOREIGN = Problem(
-    403,
-    "foreign_form",
-    "That request did not come from this page.",
-    "Nothing has been changed. Use the form here.",
-)
 _LAST = Problem(
     403,
     "last_passkey",
@@ -43,9 +37,6 @@ _NOT_OUR_PASSWORD = Problem(
 )
 _UNNAMED = Problem(400, "form_incomplete", "Something is missing.", "Please enter a name.")
 _GONE = Problem(404, "no_such_passkey", "That passkey is not there any more.")
-_CHANGED = Problem(
-    409, "account_changed", "Your account was changed meanwhile.", "Please sign in again."
-)
 
 
 class OwnPasskeys:
@@ -93,7 +84,7 @@ class OwnPasskeys:
         account, own = found
         form = visit.request.form
         if not visit.may_change_sessions:
-            return self._page(visit, own, problem=_FOREIGN)
+            return self._page(visit, own, problem=FOREIGN)
         if "challenge" in form:
             return await self._ceremony.ask_for_new(visit, account, own.passkeys)
         if "credential" in form:
@@ -174,7 +165,7 @@ class OwnPasskeys:
             visit, changed, identity.amr, float(identity.auth_time)
         )
         if begun is None:
-            return self._answers.error_page(visit, _CHANGED)
+            return self._answers.error_page(visit, CHANGED)
         notice = visit.wording.say(
             phrase("Your password is removed, and all your other sessions have ended.")
         )
