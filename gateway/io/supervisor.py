@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -86,7 +86,7 @@ class Supervisor:
         self.others: list[Callable[[], Mapping[str, float]]] = []
         """More numbers for `measure`, of what runs beside the workers."""
         self._listeners = listeners
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: set[asyncio.Task[None]] = set()
         self._started: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._terminal = next((number for number in range(3) if os.isatty(number)), None)
@@ -152,14 +152,20 @@ class Supervisor:
     async def _start_workers(self) -> None:
         self._started = asyncio.get_running_loop().create_future()
         for slot in range(self.slots):
-            self._keepers.append(asyncio.create_task(self._keep_worker(slot)))
-        self._keepers.append(asyncio.create_task(self._watch_file()))
-        self._keepers.append(asyncio.create_task(self._poll()))
+            self._keep_going(self._keep_worker(slot))
+        self._keep_going(self._watch_file())
+        self._keep_going(self._poll())
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait((self._started, stop), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if self._started.done():
             self._started.result()
+
+    def _keep_going(self, keeping: Coroutine[None, None, None]) -> None:
+        """Run *keeping* until it ends or we do, and hold nothing of it after that."""
+        task = asyncio.create_task(keeping)
+        self._keepers.add(task)
+        task.add_done_callback(self._keepers.discard)
 
     async def wait(self) -> None:
         """Return when somebody has asked for the end."""
@@ -205,7 +211,7 @@ class Supervisor:
             _log.info("the terminal is gone: draining")
             self._stop.set()
             return
-        self._keepers.append(asyncio.create_task(self._reload_after_hangup()))
+        self._keep_going(self._reload_after_hangup())
 
     async def _reload_after_hangup(self) -> None:
         await asyncio.gather(*(worker.reopen_logs() for worker in self.serving))

@@ -78,6 +78,17 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
         await eventually(lambda: running.supervisor.reloader.live.generation == 2)
 
 
+async def test_nothing_is_held_of_a_sighup_that_is_over(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as running:
+        before = len(running.supervisor._keepers)
+        for generation in (2, 3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await eventually(
+                lambda: running.supervisor.reloader.live.generation == generation  # noqa: B023 - awaited here
+            )
+        await eventually(lambda: len(running.supervisor._keepers) == before)
+
+
 async def test_a_changed_file_is_taken_up_by_itself(tmp_path: Path) -> None:
     async with gateway(tmp_path) as running:
         await asyncio.sleep(0)
