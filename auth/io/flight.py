@@ -113,6 +113,12 @@ class Flight:
         self.then(partial(_settle, future))
         return future
 
+    def launch(self) -> "asyncio.Future[Verdict]":
+        """Start it, and return a future of the verdict as `wait` does."""
+        verdict = self.wait()
+        self.start()
+        return verdict
+
     def start(self) -> None:
         """Take the ticket and write the first reads."""
         self._reading.cache.flights[self._name] = self
@@ -229,8 +235,12 @@ class SessionFlight(Flight):
         record, tombstone = session_key(name), ended_key(name)
         self._ask(record, ("MGET", record, tombstone), self._put_values, list)
         self._ask(record, ("PTTL", record), self._put_ttl, int)
+        self._ask_epochs()
+
+    def _ask_epochs(self) -> None:
+        """Ask of all sessions, and of the subject's if the last record is remembered."""
         self._ask_epoch(self._of_all)
-        subject = self._reading.last_records.subject(name)
+        subject = self._reading.last_records.subject(self._name)
         self._first = subject is None
         if subject is not None:
             self._ask_epoch(epoch_name("", subject))

@@ -24,8 +24,7 @@ import ldap
 from ldap.dn import escape_dn_chars, str2dn
 from ldap.filter import escape_filter_chars
 
-from auth.io.user_service import account_of
-from auth.login.account import Account, AccountError, canonical_login
+from auth.login.account import Account, AccountError, canonical_login, checked_account
 from auth.login.accounts import SignInQueueFull
 from auth.ports import AuthUnavailable
 from config.model import Ldap
@@ -138,7 +137,7 @@ class LdapCheck:
 
         roles = [self._roles[_normal(dn)] for dn in groups if _normal(dn) in self._roles]
         names = [str2dn(dn)[0][0][1] for dn in groups]
-        return account_of(
+        return checked_account(
             canonical_login(login),
             subject=first(settings.subject.lower()),
             name=first(settings.name.lower()),

@@ -291,10 +291,7 @@ class Reader:
         self, flight_over: Callable[[Callable[[str], Connection]], Flight]
     ) -> Verdict:
         connection = self.link.connection or await self.link.ready()
-        flight = flight_over(lambda _: connection)
-        verdict = flight.wait()
-        flight.start()
-        return await verdict
+        return await flight_over(lambda _: connection).launch()
 
     def on_malformed(self, name: str, problem: str) -> None:
         """Count and log a record that cannot be read."""

@@ -19,7 +19,7 @@ from auth.io.flight import BYTES, Expected, Flight, Reading, SessionFlight, Toke
 from auth.io.session_cache import Entry, Lease
 from auth.io.sharded_cache import ShardedCache, are_live
 from auth.io.shards import Shard, Shards
-from auth.revocation import bucket_key, ended_key, epoch_name, parse_epoch, revoked_key
+from auth.revocation import bucket_key, ended_key, parse_epoch, revoked_key
 from auth.session import session_key
 from auth.slots import all_sessions_beside, slot_of
 
@@ -139,11 +139,7 @@ class ShardedSessionFlight(OverShards, SessionFlight):
         self._ask(record, ("MGET", record), self._put_value, list)
         self._ask(tombstone, ("MGET", tombstone), self._put_tombstone, list)
         self._ask(record, ("PTTL", record), self._put_ttl, int)
-        self._ask_epoch(self._of_all)
-        subject = self._reading.last_records.subject(name)
-        self._first = subject is None
-        if subject is not None:
-            self._ask_epoch(epoch_name("", subject))
+        self._ask_epochs()
 
     def _put_value(self, reply: Reply) -> None:
         assert isinstance(reply, list)

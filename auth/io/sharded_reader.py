@@ -92,17 +92,12 @@ class ShardedReader(Reader):
         flight = flight_over(NO_CONNECTION)
         assert isinstance(flight, OverShards)
         flight.through = self.shards
-        verdict = flight.wait()
-        flight.start()
-        return await verdict
+        return await flight.launch()
 
     async def _launch(
         self, flight_over: Callable[[Callable[[str], Connection]], Flight]
     ) -> Verdict:
-        flight = flight_over(NO_CONNECTION)
-        verdict = flight.wait()
-        flight.start()
-        return await verdict
+        return await flight_over(NO_CONNECTION).launch()
 
     def _known_good(self, digest: str, serve_cached: float) -> SessionRecord | None:
         entry = self.cache.sessions.get(digest)

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from auth.io.fetching import LoadError, open_wary_session, read_bounded
-from auth.login.account import Account, AccountError, checked_list, checked_size, checked_text
+from auth.login.account import Account, AccountError, checked_account
 from auth.ports import AuthUnavailable
 from config.model import UserService
 
@@ -69,7 +69,7 @@ class UserServiceCheck:
 def _account(login: str, content: bytes) -> Account:
     try:
         person = msgspec.json.decode(content, type=_Person)
-        return account_of(
+        return checked_account(
             login,
             subject=person.subject,
             name=person.name,
@@ -82,41 +82,6 @@ def _account(login: str, content: bytes) -> Account:
         raise _outage(f"what it says of somebody makes no account: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _outage("what it says of somebody makes no sense") from error
-
-
-def account_of(  # noqa: PLR0913 - one argument for each thing that is known of a person
-    login: str,
-    *,
-    subject: str,
-    name: str,
-    tenant: str,
-    email: str,
-    roles: tuple[str, ...],
-    groups: tuple[str, ...],
-) -> Account:
-    """Return the account of somebody whom another directory knows.
-
-    Raises:
-        AccountError: a value cannot stand in one, or all together are too large.
-    """
-    subject = checked_text("subject", subject)
-    if not subject or len(subject) > 256:
-        raise AccountError("the subject is empty or longer than 256 characters")
-    return checked_size(
-        Account(
-            subject=subject,
-            login=login,
-            name=checked_text("name", name) or login,
-            tenant=checked_text("tenant", tenant),
-            roles=checked_list("role", roles),
-            groups=checked_list("group", groups),
-            email=checked_text("e-mail address", email),
-            disabled=False,
-            revision=0,
-            created_at=0.0,
-            changed_at=0.0,
-        )
-    )
 
 
 def _outage(problem: str) -> AuthUnavailable:

@@ -10,6 +10,8 @@ from config.names import email
 
 MAX_LOGIN = 256
 """Characters of a login name; the longest e-mail address has 254 (RFC 5321 section 4.5.3.1)."""
+_LONGEST_SUBJECT = 256
+"""Characters; an issuer's subject has 255 at most (OpenID Connect Core section 2)."""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -86,3 +88,38 @@ def checked_list(what: str, values: Iterable[str]) -> tuple[str, ...]:
         if "," in value:
             raise AccountError(f"the {what} {value!r} has a comma; leave it out")
     return checked
+
+
+def checked_account(  # noqa: PLR0913 - one argument for each thing that is known of a person
+    login: str,
+    *,
+    subject: str,
+    name: str,
+    tenant: str,
+    email: str,
+    roles: Iterable[str],
+    groups: Iterable[str],
+    created_at: float = 0.0,
+) -> Account:
+    """Return an account of these values, without a name the *login*'s.
+
+    Raises:
+        AccountError: a value cannot stand in one, or all together are too large.
+    """
+    subject = checked_text("subject", subject)
+    if not subject or len(subject) > _LONGEST_SUBJECT:
+        raise AccountError(f"the subject is empty or longer than {_LONGEST_SUBJECT} characters")
+    account = Account(
+        subject=subject,
+        login=login,
+        name=checked_text("name", name) or login,
+        tenant=checked_text("tenant", tenant),
+        roles=checked_list("role", roles),
+        groups=checked_list("group", groups),
+        email=checked_text("e-mail address", email),
+        disabled=False,
+        revision=0,
+        created_at=created_at,
+        changed_at=created_at,
+    )
+    return checked_size(account)

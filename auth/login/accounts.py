@@ -40,6 +40,7 @@ from auth.login.account import (
     Account,
     AccountError,
     canonical_login,
+    checked_account,
     checked_list,
     checked_login,
     checked_size,
@@ -273,21 +274,15 @@ class Accounts:
         login = checked_login(login)
         if password is not None:
             check_new_password(password, login=login)
-        now = self._clock()
-        account = checked_size(
-            Account(
-                subject=str(uuid.uuid4()),
-                login=login,
-                name=checked_text("name", name) or login,
-                tenant=checked_text("tenant", tenant),
-                roles=checked_list("role", roles),
-                groups=checked_list("group", groups),
-                email=checked_text("e-mail address", email),
-                disabled=False,
-                revision=0,
-                created_at=now,
-                changed_at=now,
-            )
+        account = checked_account(
+            login,
+            subject=str(uuid.uuid4()),
+            name=name,
+            tenant=tenant,
+            email=email,
+            roles=roles,
+            groups=groups,
+            created_at=self._clock(),
         )
         row = msgspec.structs.asdict(account) | {
             "canonical_login": canonical_login(login),

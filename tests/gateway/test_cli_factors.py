@@ -5,7 +5,7 @@ import re
 from contextlib import closing
 from pathlib import Path
 
-from auth.io.user_service import account_of
+from auth.login.account import checked_account
 from auth.login.accounts import Accounts
 from auth.login.elsewhere import KnownPeople
 from auth.login.factors import Factors, OwnFactors
@@ -39,7 +39,9 @@ def test_of_people_elsewhere_a_factor_is_required_by_name_or_subject(
     doorward("add", "ada", "--password-stdin")  # an account of ours, which is not who is meant
     result = doorward("require-factor", "ada")
     assert (result.exit_code, "--subject" in result.output) == (1, True)
-    person = account_of("ada", subject="u-7", name="Ada", tenant="", email="", roles=(), groups=())
+    person = checked_account(
+        "ada", subject="u-7", name="Ada", tenant="", email="", roles=(), groups=()
+    )
     with closing(accounts_of(directory)) as book:
         KnownPeople(book.database).note(person)
         factors = Factors(book.database, "k" * 32)

@@ -1,10 +1,14 @@
 """What may stand in an account."""
 
+from typing import Any
+
 import pytest
 
 from auth.login.account import (
+    Account,
     AccountError,
     canonical_login,
+    checked_account,
     checked_email,
     checked_list,
     checked_login,
@@ -66,3 +70,53 @@ def test_an_address_is_kept_without_outer_spaces(address: str) -> None:
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(AccountError, match="no e-mail address"):
         checked_email(address)
+
+
+def made(login: str = "ada", **changed: Any) -> Account:
+    known: dict[str, Any] = {
+        "subject": "u-1",
+        "name": "Ada Lovelace",
+        "tenant": "acme",
+        "email": "ada@example.com",
+        "roles": ["editor", " editor "],
+        "groups": ["maths"],
+    }
+    return checked_account(login, **(known | changed))
+
+
+def test_an_account_is_made_of_checked_values() -> None:
+    account = made(created_at=1_795_345_561.0)
+    assert (account.name, account.roles, account.groups) == (
+        "Ada Lovelace",
+        ("editor",),
+        ("maths",),
+    )
+    assert (account.created_at, account.changed_at, account.disabled) == (
+        1_795_345_561.0,
+        1_795_345_561.0,
+        False,
+    )
+
+
+def test_who_has_no_name_is_called_by_the_login() -> None:
+    assert made("ada", name=" ").name == "ada"
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"subject": ""}, "subject is empty"),
+        ({"subject": "u" * 257}, "longer than 256"),
+        ({"subject": "u\n1"}, "subject has control characters"),
+        ({"tenant": "a\0"}, "tenant has control characters"),
+        ({"email": "a\x7f@b"}, "e-mail address has control characters"),
+        ({"groups": ["a,b"]}, "comma"),
+        ({"roles": [f"role-{number}" for number in range(1000)]}, "give fewer of them"),
+        ({"name": "é" * 3000}, "give fewer of them"),
+    ],
+)
+def test_what_backends_could_not_be_told_makes_no_account(
+    changed: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(AccountError, match=says):
+        made(**changed)

@@ -11,8 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from auth.io.account_events import AccountEvents
-from auth.io.user_service import account_of
-from auth.login.account import Account, AccountError
+from auth.login.account import Account, AccountError, checked_account
 from auth.login.accounts import Accounts
 from auth.login.elsewhere import KnownPeople
 from auth.login.second_factor import sealed_in
@@ -232,7 +231,9 @@ async def test_other_services_are_told_of_factors(elsewhere: Site) -> None:
 
 
 def person(login: str, subject: str) -> Account:
-    return account_of(login, subject=subject, name="", tenant="", email="", roles=(), groups=())
+    return checked_account(
+        login, subject=subject, name="", tenant="", email="", roles=(), groups=()
+    )
 
 
 def test_a_name_means_who_signed_in_with_it_last(tmp_path: Path) -> None:
