@@ -155,3 +155,32 @@ class SessionStoreContract:
     ) -> None:
         with pytest.raises(ValueError, match="expires_at"):
             await store.create(record(lives_for=-1.0))
+
+
+class WorkerContract(SessionStoreContract):
+    """What a worker's store promises besides: copies under a lease, and no question asked twice."""
+
+    async def test_a_found_session_costs_no_second_round_trip(
+        self, store: RedisSessionStore
+    ) -> None:
+        name = digest(await store.create(record()))
+        await store.find(name)
+        misses = store._reader.counters["misses"]
+        assert isinstance(store.peek(name), SessionRecord)
+        assert isinstance(await store.find(name), SessionRecord)
+        assert store._reader.counters["misses"] == misses
+
+    async def test_a_session_that_is_asked_for_without_a_task_is_told(
+        self, store: RedisSessionStore
+    ) -> None:
+        name = digest(await store.create(record()))
+        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        store.ask(name, told.set_result)
+        assert isinstance(await told, SessionRecord)
+        assert store.peek(name) is not None
+
+    async def test_concurrent_reads_of_one_session_are_one(self, store: RedisSessionStore) -> None:
+        name = digest(await store.create(record()))
+        found = await asyncio.gather(*(store.find(name) for _ in range(20)))
+        assert all(isinstance(each, SessionRecord) for each in found)
+        assert store._reader.counters["joined"] == 19

@@ -33,7 +33,7 @@ from auth.revocation import (
 from auth.session import SessionRecord, digest, session_key
 from auth.slots import all_sessions_beside, key_of, slot_of_tag
 from tests.auth.io.conftest import SETTINGS
-from tests.auth.session_store_contract import SessionStoreContract, record
+from tests.auth.session_store_contract import SessionStoreContract, WorkerContract, record
 from tests.cluster import Cluster, Server, in_thread, shard_of
 from tests.gateway.io.test_tls import make_certificate
 
@@ -125,7 +125,7 @@ def asking(server: Server, *command: str | int) -> object:
         return pipeline.execute()[1]
 
 
-class TestAWorkerOnACluster(SessionStoreContract):
+class TestAWorkerOnACluster(WorkerContract):
     @pytest.fixture
     async def store(self, open_store: OpenOnCluster) -> ClusterSessionStore:
         return await open_store()
@@ -135,35 +135,6 @@ class TestACommandLineOnACluster(SessionStoreContract):
     @pytest.fixture
     async def store(self, open_store: OpenOnCluster) -> ClusterSessionStore:
         return await open_store(worker=False)
-
-
-async def test_a_found_session_costs_no_second_round_trip(open_store: OpenOnCluster) -> None:
-    store = await open_store()
-    name = digest(await store.create(record()))
-    await store.find(name)
-    misses = store._reader.counters["misses"]
-    assert isinstance(store.peek(name), SessionRecord)
-    assert isinstance(await store.find(name), SessionRecord)
-    assert store._reader.counters["misses"] == misses
-
-
-async def test_a_session_that_is_asked_for_without_a_task_is_told(
-    open_store: OpenOnCluster,
-) -> None:
-    store = await open_store()
-    name = digest(await store.create(record()))
-    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    store.ask(name, told.set_result)
-    assert isinstance(await told, SessionRecord)
-    assert store.peek(name) is not None
-
-
-async def test_concurrent_reads_of_one_session_are_one(open_store: OpenOnCluster) -> None:
-    store = await open_store()
-    name = digest(await store.create(record()))
-    found = await asyncio.gather(*(store.find(name) for _ in range(20)))
-    assert all(isinstance(each, SessionRecord) for each in found)
-    assert store._reader.counters["joined"] == 19
 
 
 async def test_a_logout_is_in_force_on_every_worker_when_it_answers(

@@ -27,7 +27,7 @@ from auth.revocation import (
 from auth.session import SessionRecord, digest, encode_record, parse_record, session_key
 from config.model import SessionSettings
 from tests.auth.io.conftest import SETTINGS, Open
-from tests.auth.session_store_contract import SessionStoreContract, record
+from tests.auth.session_store_contract import SessionStoreContract, WorkerContract, record
 from tests.conftest import Valkey
 
 pytestmark = pytest.mark.wire
@@ -44,7 +44,7 @@ def write(valkey: Valkey, name: str, ttl: float = 600.0, **fields: object) -> No
     valkey.client.set(session_key(name), json.dumps(value), px=int(ttl * 1000))
 
 
-class TestAWorker(SessionStoreContract):
+class TestAWorker(WorkerContract):
     @pytest.fixture
     async def store(self, open_store: Open) -> RedisSessionStore:
         return await open_store()
@@ -88,16 +88,6 @@ class TestAStoreThatMayNotTrack(SessionStoreContract):
 def as_ports(store: RedisSessionStore) -> tuple[SessionStore, TokenRevocations]:
     """It is what it claims to be: the type checker tests this."""
     return store, store
-
-
-async def test_a_found_session_costs_no_second_round_trip(open_store: Open, valkey: Valkey) -> None:
-    store = await open_store()
-    name = digest(await store.create(record()))
-    await store.find(name)
-    misses = store._reader.counters["misses"]
-    assert isinstance(store.peek(name), SessionRecord)
-    assert isinstance(await store.find(name), SessionRecord)
-    assert store._reader.counters["misses"] == misses
 
 
 async def test_a_logout_through_one_gateway_is_in_force_on_the_other_when_it_answers(
