@@ -174,8 +174,6 @@ class OwnSessions:
 
     def _seen_at(self, summary: SessionSummary) -> float | None:
         """Return about when the session was last used, as far as its idle expiry tells."""
-        if not summary.idle_expires_at:
-            return None
         seen = summary.idle_expires_at - self._settings.idle_timeout
         if seen > self._clock():
             return None  # the idle limit was shortened since

@@ -3,10 +3,14 @@
 import msgspec
 import pytest
 
+from auth.identity import ABSENT, Authenticated, Caller, Identity
 from auth.login.answers import Answers, Problem, patience
+from auth.login.messages import LoginRequest
+from auth.login.provenance import FormTokens
+from auth.login.visit import Visit, Visits
 from auth.wording import ENGLISH
 from config.model import Ldap, Login, Mail, Provider, Registration
-from tests.auth.login.conftest import configured, field
+from tests.auth.login.conftest import PUBLIC, configured, field
 
 PROBLEM = Problem(404, "no_such_thing", "There is none", "Look elsewhere.")
 
@@ -106,3 +110,98 @@ def test_what_is_offered_is_what_the_settings_allow(
     assert answers.has_accounts is accounts
     assert answers.offers_reset is reset
     assert answers.offers_registration is registration
+
+
+# Pages -------------------------------------------------------------------------------------------
+
+
+DONE = {"heading": "Done", "explanation": "It is done.", "sign_in": ""}
+
+
+def visit(
+    *, caller: Caller = ABSENT, cookies: dict[str, str] | None = None, origin: str = PUBLIC
+) -> Visit:
+    request = LoginRequest(
+        method="GET",
+        path="/.doorward/login",
+        query={},
+        form={},
+        cookies=cookies or {},
+        fields={},
+        client_address="192.0.2.1",
+        caller=caller,
+        origin=origin,
+        request_id="request-1",
+    )
+    return Visits(configured(hosts=("*.example.com",)), FormTokens(b"s" * 32)).receive(request)
+
+
+def test_a_page_gives_a_new_browser_the_cookie_that_its_forms_need_and_no_script_reads_it() -> None:
+    first = visit()
+    answer = Answers(configured()).page(first, "done", DONE)
+    cookie, _, attributes = field(answer, "set-cookie").partition("; ")
+    name, _, value = cookie.partition("=")
+    assert value == first.nonce
+    assert attributes == "Path=/.doorward/; HttpOnly; SameSite=Lax; Secure"
+    again = Answers(configured()).page(visit(cookies={name: value}), "done", DONE)
+    assert field(again, "set-cookie") == ""
+
+
+def test_a_page_says_its_language_and_who_is_signed_in() -> None:
+    ada = Authenticated(Identity("u-1", name="Ada"))
+    answer = Answers(configured()).page(visit(caller=ada), "logout", {})
+    assert field(answer, "content-language") == "en"
+    assert b"as <strong>Ada</strong>" in answer.body
+    assert b"You are not signed in" in Answers(configured()).page(visit(), "logout", {}).body
+
+
+def test_a_problem_gives_its_page_status_and_code() -> None:
+    answer = Answers(configured()).page(visit(), "done", DONE, problem=PROBLEM)
+    assert (answer.status, answer.error) == (404, "no_such_thing")
+    assert field(answer, "x-doorward-error") == "no_such_thing"
+
+
+@pytest.mark.parametrize("again", ["", "/.doorward/login"])
+def test_an_error_page_has_its_reference_and_a_way_on(again: str) -> None:
+    answer = Answers(configured()).error_page(visit(), PROBLEM, again=again)
+    assert (answer.status, answer.error) == (404, "no_such_thing")
+    for part in (b"There is none", b"Look elsewhere.", b"request-1", b'href="/"'):
+        assert part in answer.body
+    assert (b"Try again" in answer.body) is bool(again)
+
+
+@pytest.mark.parametrize(
+    ("origin", "asked", "runs"),
+    [
+        (PUBLIC, True, True),
+        (PUBLIC, False, False),
+        ("https://other.example.com", True, False),
+    ],
+)
+def test_our_script_runs_where_passkeys_are_used_and_nowhere_else(
+    origin: str, *, asked: bool, runs: bool
+) -> None:
+    answers = Answers(configured())
+    answer = answers.page(visit(origin=origin), "done", DONE, with_passkeys=asked)
+    policy = field(answer, "content-security-policy")
+    assert (f"{PUBLIC}/.doorward/passkeys.js" in policy) is runs
+    assert answers.offers_passkeys(visit(origin=origin)) is (origin == PUBLIC)
+
+
+def test_the_script_is_javascript_that_nobody_sniffs() -> None:
+    answer = Answers(configured()).script()
+    assert field(answer, "content-type") == "text/javascript; charset=utf-8"
+    assert field(answer, "x-content-type-options") == "nosniff"
+    assert b"navigator.credentials" in answer.body
+
+
+def test_who_is_sent_away_does_not_say_from_where() -> None:
+    """RFC 9700 section 4.2.4: a code in the URL must not go on in a Referer."""
+    answer = Answers(configured()).away("https://shop.example.org/.doorward/callback?code=c")
+    assert (answer.status, field(answer, "referrer-policy")) == (303, "no-referrer")
+
+
+def test_a_site_without_https_gets_a_form_cookie_that_browsers_keep() -> None:
+    plain = configured(public_url="http://127.0.0.1:8080")
+    answer = Answers(plain).page(visit(), "done", DONE)
+    assert "Secure" not in field(answer, "set-cookie")

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from auth.session import digest
-from tests.auth.login.conftest import PUBLIC, Browser, Site, cookies_of, field
+from tests.auth.login.conftest import PUBLIC, Browser, Site, configured, cookies_of, field
 from tests.auth.login.page_reader import PageReader
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) Version/19.0 Safari/604.1"
@@ -87,6 +87,19 @@ async def test_a_program_gets_the_list_as_json(browser: Browser, phone: Browser)
     for each in told:
         assert each["created_at"] < each["expires_at"]
         assert each["seen_at"] is None or each["seen_at"] >= each["created_at"]
+
+
+async def test_when_it_was_used_is_not_guessed_after_the_idle_time_was_shortened(
+    site: Site, browser: Browser
+) -> None:
+    """The time to live that the store tells of was given with the longer one."""
+    settings = configured()
+    shorter = msgspec.structs.replace(settings.session, idle_timeout=60.0)
+    site.service = site.service.reconfigured(msgspec.structs.replace(settings, session=shorter))
+    answer = await browser.send("GET", SESSIONS, fields={"accept": "application/json"})
+    (told,) = msgspec.json.decode(answer.body)["sessions"]
+    assert told["seen_at"] is None
+    assert "Last used" not in PageReader((await browser.get(SESSIONS)).body).text
 
 
 async def test_the_button_ends_one_session(site: Site, browser: Browser, phone: Browser) -> None:
