@@ -36,6 +36,7 @@ from auth.site_cookie import Opener, may_open, read_cookie
 
 _BEARER = re.compile(r"bearer(?:[ \t]|$)", re.IGNORECASE)  # RFC 9110 11.1: case-insensitive
 _MOST_IDENTITIES = 20_000
+"""Callers remembered, one for each session that is asked about; then all of them are made anew."""
 _NO_COOKIE = Opener("")
 
 

@@ -14,6 +14,7 @@ from auth.tokens import UNFIT_FOR_A_FIELD, is_fit_text
 from config.model import TokenIssuer
 
 _MOST_MEMBERS = 1000
+"""Members of a list; with more it fills no part of an identity."""
 _MISSING = object()
 
 

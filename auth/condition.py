@@ -43,6 +43,7 @@ _LONGEST = 8192
 
 
 _MOST_KNOWN = 4096
+"""Results that one condition remembers."""
 _LONGEST_KNOWN = 512
 """Bytes of the values behind a result that is remembered; 3 MB for a condition at the very most."""
 

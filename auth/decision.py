@@ -13,6 +13,7 @@ import msgspec
 from auth.identity import Identity
 
 _MOST_ACR_VALUES = 16
+"""Of a query, which anybody can write; what stands behind them is passed over."""
 AGAIN = "again"
 """The parameter that asks for a sign-in of somebody who has a session: it lacks something."""
 

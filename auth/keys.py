@@ -25,6 +25,7 @@ ALGORITHMS = frozenset(
 LARGEST_JWKS = 1024 * 1024
 """Bytes of a JWKS or discovery document; the largest seen at a public issuer is below 20 KiB."""
 _MOST_KEYS = 200
+"""In a key set: a long one would cost the event loop too much to read."""
 _SMALLEST_RSA = 2048
 """Bits (RFC 7518 section 3.3); above `_LARGEST_RSA` a signature costs the event loop too much."""
 _LARGEST_RSA = 8192

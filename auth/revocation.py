@@ -30,6 +30,7 @@ ALL_SESSIONS = "all"
 LONGEST_SESSION = 400 * 86_400
 
 _FAR = 1e12
+"""Epoch seconds; what another service wrote may be any number, infinity too."""
 
 _SESSION = "doorward:session:{"
 _ENDED = "doorward:ended:{"

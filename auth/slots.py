@@ -19,6 +19,7 @@ from auth.revocation import WORKERS_KEY
 SLOTS = 16_384
 _TAG = "slot:"
 _NEIGHBOURS = 16
+"""Slots that share a copy of the epoch of all sessions."""
 
 # CRC16-XMODEM, as the specification asks for, is what binascii calls crc_hqx from 0.
 _crc16 = binascii.crc_hqx

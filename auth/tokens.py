@@ -33,6 +33,7 @@ CLOCK_SKEW = 30.0
 """Seconds by which an issuer's clock may be ahead of ours (`iat`, `nbf`); `exp` gets no grace."""
 _LONGEST_KID = 256
 _LONGEST_TEXT = 256
+"""Characters of a claim that fills the identity; `_LONGEST_KID` of a `kid`."""
 _LATEST_TIME = 2**53
 """Beyond it a double does not hold every second, so two readers could disagree."""
 

@@ -84,7 +84,9 @@ _RESPONSE_PREFIXES = ("X_DOORWARD_", "X_GATEWAY_", "X_AUTH_", "X_FORWARDED_", "X
 _RESPONSE_REWRITTEN = frozenset("CONTENT_LENGTH TRANSFER_ENCODING SET_COOKIE SET_COOKIE2".split())
 
 _MAX_REMEMBERED = 2048
+"""Names; clients choose them, so the memory is bounded."""
 _MAX_REMEMBERED_NAME = 64
+"""Characters of a name that is remembered."""
 
 
 class Handling(IntEnum):

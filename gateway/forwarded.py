@@ -27,6 +27,7 @@ UNKNOWN = "unknown"
 """RFC 7239 6.2: the address of a peer that has none (a Unix socket)."""
 
 _MAX_HOPS = 32
+"""Entries of a chain that are looked at, from the right; a client can write thousands."""
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~:/+=@\-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")

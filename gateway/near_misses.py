@@ -17,6 +17,7 @@ from gateway.routing import RouteTable
 MOST_SHOWN = 8
 """In a table of thousands nobody reads more; the rest is counted."""
 MOST_STRANGERS = 3
+"""Routes shown when not one has the first segment."""
 _STRANGER = (3, 0)
 """The distance of a route that has not even the first segment of the path."""
 

@@ -21,6 +21,7 @@ from gateway.head import RequestHead
 from gateway.routing import Matched
 
 _MOST_PERMITS = 20_000
+"""Remembered by a snapshot."""
 _MOST_CHARACTERS = 256
 """Of a path that is part of a remembered permit's name."""
 _NOTHING: tuple[Hashable, ...] = ()

@@ -17,10 +17,12 @@ from gateway.reading import connection_options
 MAX_RESPONSE_HEAD = 64 * 1024
 """Bytes. Larger than what a client may send: answers carry cookies and policies."""
 MAX_RESPONSE_FIELDS = 256
+"""Field lines; twice what a client may send, for the same reason."""
 MAX_INTERIM_RESPONSES = 8
 """1xx heads before the final one; an upstream could send them for ever."""
 
 _MOST_REMEMBERED = 64
+"""Heads of one endpoint."""
 _LONGEST_REMEMBERED = 2048
 """Bytes of a head that is remembered."""
 

@@ -28,7 +28,9 @@ WINDOW_SECONDS = 2.0
 STEP_UP = 0.2
 """For a beat that is `LATE_SECONDS` late, and in proportion for others."""
 MOST_AT_ONCE = 0.5
+"""By which one late beat may raise the share."""
 STEP_DOWN = 0.05
+"""By which each beat in time lowers it."""
 MOST = 0.95
 """Some are always let in, or nobody would notice that it is over."""
 REST_SECONDS = 0.25

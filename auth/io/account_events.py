@@ -16,6 +16,7 @@ from auth.revocation import EVENTS_KEY
 
 _log = logging.getLogger("doorward.login")
 _MOST_EVENTS = 100_000
+"""That the stream keeps, about; the same for every writer of it."""
 
 Factor = Literal["totp", "recovery_codes", "passkey"]
 

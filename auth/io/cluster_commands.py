@@ -20,6 +20,7 @@ from auth.slots import key_of, slot_of
 # A second, if it is one slot's move that is waited for.
 _MOST_TRIES = 50
 _TRY_AGAIN = 0.02
+"""Seconds between two tries."""
 
 
 class ClusterCommands(Redis):

@@ -76,6 +76,7 @@ _MOST_TRIES = 100
 # both steps have twice the patience of a command. Who takes longer was stopped in between.
 _ENDER_TAKES = 5.0
 _MOST_UNTOLD = 10_000
+"""Commands about events that wait for their shard; beyond, the oldest are given up."""
 _log = logging.getLogger("doorward.store")
 
 

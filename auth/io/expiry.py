@@ -42,6 +42,7 @@ from auth.session import MalformedRecord, SessionRecord, parse_record, session_k
 _PAGE = 500
 """Sessions looked at in one go: some 10 ms of the store's time."""
 _EVERY = 1.0
+"""Seconds between two looks for sessions whose time is over."""
 # A store is not to notice when a hundred thousand sessions lapse at once.
 _BETWEEN_PAGES = 0.05
 _log = logging.getLogger("doorward.store")

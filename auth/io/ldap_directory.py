@@ -32,8 +32,11 @@ from config.model import Ldap
 _log = logging.getLogger("doorward.login")
 
 _AT_ONCE = 8
+"""Sign-ins that ask the directory at once, each in a thread."""
 _WAITING = 64
+"""Sign-ins that may wait for one of those; more are told to come back."""
 _MOST_GROUPS = 1000
+"""The size limit of the search for somebody's groups."""
 _NO = (
     ldap.INVALID_CREDENTIALS,
     ldap.INAPPROPRIATE_AUTH,  # the entry has no password

@@ -25,6 +25,7 @@ PATIENCE = 0.8
 _TURNS = 3
 """Turns of the loop: in one the question is written, in the next one the answer is read."""
 _HANDSHAKE = 0.5
+"""Seconds for what `_HANDSHAKE_TURNS` counts in turns."""
 _HANDSHAKE_TURNS = 8 * _TURNS
 """To connect, by TLS if need be, and to ask four questions."""
 # To tell a new primary of 100,000 endings takes seconds; each part of it has `PATIENCE`.

@@ -16,6 +16,7 @@ from auth.io.connection import Connection, StoreLost
 from auth.io.link import PATIENCE, open_connection
 
 _SENTINEL_PATIENCE = 0.2
+"""Seconds for one Sentinel; then the next one is asked."""
 
 
 async def open_primary(address: StoreAddress, *, channel: str, tracking: bool) -> Connection:

@@ -35,7 +35,9 @@ from config.model import Configuration, Endpoint, Upstream
 LEADS_FOR = 5.0
 """Seconds for which a leader leads without renewing: so long nobody delivers when it dies."""
 _RENEW = 1.0
+"""Seconds between two renewals of leading."""
 _POLL = 0.2
+"""Seconds until the stream is read again that had nothing new."""
 _AT_ONCE = 16
 """Notices under way to one upstream."""
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

@@ -18,6 +18,7 @@ KEY = "doorward:mail"
 _MOST = 10_000
 """Items; strangers put them in, and the throttle of each address is the first bound."""
 _TAKEN_FOR = 60.0
+"""Seconds after which somebody else may take an item whose taker has died."""
 
 _PUT = """
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end

@@ -32,7 +32,9 @@ SIGN_IN_SECONDS = 600
 _MARK_SECONDS = 3600
 """How long an ending is remembered: longer than any sign-in that it could meet."""
 _MARGIN = 60
+"""Seconds that a note outlives what it is about."""
 _COMMITTED_MS = 60_000
+"""Milliseconds for which a claim goes on when the new tokens stand."""
 _DONE = b"done"
 
 _NOTE = """

@@ -52,6 +52,7 @@ OnEnded = Callable[[frozenset[str] | None], None]
 # A server that says one of these is no primary any more, or is cut off from its replicas.
 NOT_PRIMARY = ("READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 _MOST_DOUBTFUL = 10_000
+"""Sessions to look at again, and newcomers to tell the store of; more are passed over."""
 _log = logging.getLogger("doorward.store")
 
 

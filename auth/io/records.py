@@ -16,6 +16,7 @@ from auth.session import MalformedRecord, SessionRecord, parse_record, session_k
 # About 50 ms of a local store's time; beyond, the index alone answers.
 _MOST_SCANNED = 100_000
 _PAGE = 500
+"""Records read in one go."""
 
 CallAll = Callable[[Sequence[Command]], Awaitable[list[Reply]]]
 

@@ -67,6 +67,7 @@ _TOKEN_LEEWAY = 300.0
 # Where an ending is told of, in the step that ends.
 _TOLD = (EVENTS_KEY, EXPIRING_KEY, EXPIRING_FACTS_KEY)
 BEATS_PER_LEASE = 5
+"""So that a lease outlives some beats that are late or lost."""
 _MOST_CHANGES = 5
 """Times that a change is made again because somebody else has made one."""
 

@@ -41,10 +41,15 @@ if TYPE_CHECKING:
     from auth.io.barrier import Barrier
 
 _LOOK_EVERY = 5.0
+"""Seconds between two looks at the map when all is well."""
 _LOOK_EVERY_IN_TROUBLE = 0.2
+"""The same while a shard is not reached."""
 _LEAST_PAUSE = 0.05
+"""Seconds between two looks, however many ask for one."""
 _LOOK_PATIENCE = 0.3
+"""Seconds for one server to connect, and as long to tell its map; then another one is asked."""
 _TRY_AGAIN = 0.02
+"""Seconds between two tries of a command that met a map in change."""
 # One lost connection, a new map, and some redirections; then the caller hears of an outage.
 _CALL_PATIENCE = 2 * PATIENCE
 _log = logging.getLogger("doorward.store")

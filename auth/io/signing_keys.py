@@ -36,7 +36,9 @@ STORE_KEY = "doorward:keys"
 PUBLISH_AHEAD = 30.0
 """Seconds from the creation of a key to its first use; three times `_REFRESH`."""
 _REFRESH = 10.0
+"""Seconds between two readings of the ring."""
 _MOST_ATTEMPTS = 10
+"""At a compare-and-set that somebody else was quicker at."""
 
 # Sets KEYS[1] to ARGV[2] if it still is ARGV[1] (empty: if it does not exist).
 _REPLACE = """

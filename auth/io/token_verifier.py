@@ -33,6 +33,7 @@ from auth.tokens import (
 from config.model import TokenIssuer
 
 _MOST_TOKENS = 10_000
+"""Remembered as good; the one accepted longest ago goes first."""
 _MOST_CHARACTERS = 8 * 1024 * 1024
 """Of all tokens remembered together; their claims take about three times as much memory."""
 

@@ -33,6 +33,7 @@ from config.model import Configuration, Login
 
 ACCOUNTS_FILE = "accounts.sqlite3"
 _EVENT_SECONDS = 5.0
+"""For the store to take the event of a new account; then there is no account."""
 FACTOR_KEY_FILE = "factors.key"
 SECRET_KEY = "doorward:login:secret"  # noqa: S105 - the key's name
 

@@ -35,6 +35,7 @@ EXPIRED = Problem(
     "It was finished before, or took longer than ten minutes. Please sign in again.",
 )
 _LONGEST_STATE = 256
+"""Characters of a `state` that is looked at."""
 _MOST_UNDER_WAY = 8
 """Sign-ins that one browser may have under way; beyond, those that were abandoned are forgotten."""
 

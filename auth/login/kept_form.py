@@ -24,6 +24,7 @@ from auth.session import digest
 from config.model import SessionSettings
 
 _MOST_FIELDS = 200
+"""Of a form that is kept."""
 _MOST_AT_ONCE = 5
 """Forms of one browser; with one more, those before are given up."""
 _ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
@@ -34,6 +35,7 @@ _SECRET = re.compile(
 )
 """In a field's name: its value is not shown."""
 _LONGEST_SHOWN = 200
+"""Characters of a value that the page shows."""
 
 _GONE = Problem(
     404,

@@ -32,6 +32,7 @@ _log = logging.getLogger("doorward.mail")
 _AT_ONCE = 4
 """Letters under way; a server that is slow with one does not keep the others waiting."""
 _IDLE = 1.0
+"""Seconds until an empty queue is looked at again."""
 _BACKOFF = (5.0, 15.0, 60.0, 120.0, 300.0)
 _GIVE_UP_AFTER = 3600.0
 """Seconds: whoever still waits has asked again by then."""

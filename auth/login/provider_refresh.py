@@ -64,6 +64,7 @@ _LOST_AFTER = 120.0
 _LONGEST_WAIT = 10.0
 """Seconds that a request waits for an access token."""
 _LOOK_AGAIN = 0.1
+"""Seconds between two looks whether the token is there."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 """What RFC 6749 appendix A.12 allows but spaces, which `Bearer` does not (RFC 6750 section 2.1)."""
 _ENDED = "provider_refused"

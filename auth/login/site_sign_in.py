@@ -30,6 +30,7 @@ from auth.site_cookie import site_cookie
 from config.model import Configuration
 
 _LONGEST_CODE = 128
+"""Characters of a code that is looked at."""
 
 
 class SiteSignIn:

@@ -15,6 +15,7 @@ from config.problem import Problem
 from config.reading import Examine, examine_nothing, read_configuration
 
 _MAXIMUM_SECRET_SIZE = 1024 * 1024
+"""Bytes; what is larger is no secret but a mistake."""
 
 
 def load_configuration(

@@ -40,6 +40,7 @@ ENDED_SESSION_SECONDS = 0.25
 """How long an answer that begins after its session ended may take."""
 
 _LONGEST_TIMER = 3600.0
+"""Seconds; a later end is looked at again after that."""
 
 
 class Client(Protocol):

@@ -37,6 +37,7 @@ EJECT_AFTER = 3
 """Failed connects in a row after which an endpoint is left out for a while."""
 
 EJECT_SECONDS = 5.0
+"""For which an endpoint that failed gets no requests while another one is there."""
 
 
 class ConnectFailed(Exception):

@@ -39,6 +39,7 @@ _T = TypeVar("_T", Configuration, Live)
 
 EMBEDDED = "embedded"
 STORE_WATCH_SECONDS = 0.5
+"""Between two looks whether the embedded store still runs."""
 
 
 class RunOptions(msgspec.Struct, frozen=True):

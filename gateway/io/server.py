@@ -36,6 +36,7 @@ from gateway.shedding import PROBE_SECONDS
 __all__ = ["GatewayServer", "ServerState"]
 
 SWEEP_SECONDS = 1.0
+"""Between two sweeps over all connections: how late a time limit may be."""
 SWEEP_STEP = 100
 """Connections looked at before requests get their turn."""
 

@@ -43,9 +43,11 @@ _log = logging.getLogger(__name__)
 ORPHAN_SECONDS = 5.0
 """How long a worker without a supervisor goes on with what is running."""
 TERMINATED_SECONDS = 30.0
+"""For requests under way, of a worker that somebody else than its supervisor ends."""
 CERTIFICATE_SECONDS = 2.0
 """How often the certificates' files are looked at."""
 MOST_DESCRIPTORS = 1 << 20
+"""Asked for where the system sets no limit."""
 SWITCH_SECONDS = 0.0005
 """How long a thread may go on while another one waits for the interpreter."""
 CLOSE_SECONDS = 3.0

@@ -28,6 +28,7 @@ WORKER_COMMAND = (sys.executable, "-m", "gateway.io.worker")
 PREPARE_SECONDS = 60.0
 """10,000 routes with conditions take a few seconds to compile."""
 COMMIT_SECONDS = 5.0
+"""To take up, or to forget, what is prepared already."""
 EXIT_SECONDS = 5.0
 """For closing what is left when the draining is over."""
 MEASURE_SECONDS = 1.0
