@@ -16,6 +16,7 @@ from auth.session import digest
 from tests.auth.login.conftest import PUBLIC, SECRET, Site, cookies_of, field
 from tests.auth.login.page_reader import PageReader
 from tests.auth.login.sites import CALLBACK, HELP, LOGIN, LOGOUT, SHOP, Traveller, shared, sharing
+from tests.cluster import Cluster
 from tests.conftest import Valkey
 
 RECENT = "__Host-doorward-sign-in-recent"
@@ -70,6 +71,39 @@ async def test_of_many_that_show_a_code_at_once_to_two_gateways_one_gets_in(
     await other_store.close()
     assert sorted(answer.error for answer in answers) == ["", *["sign_in_expired"] * 19]
     assert sum(bool(tab.session(SHOP)) for tab in tabs) == 1
+
+
+async def test_on_a_cluster_too_one_gets_in_and_a_sign_out_reaches_all(
+    site: Site, cluster: Cluster
+) -> None:
+    """The session, its codes and whose they are lie on different servers."""
+    cluster.flush()
+    stores = [await open_session_store(cluster.url, shared().session, worker=True) for _ in "ab"]
+    one, two = (
+        LoginService(shared(), each, site.accounts, SECRET, site_codes=SiteCodes(each.commands))
+        for each in stores
+    )
+    ada = Traveller(one, stores[0])
+    await ada.sign_in()
+    await ada.enter(HELP)
+    back = await ada.code_for(SHOP)
+    tabs = [Traveller(each, stores[0]) for each in (one, two) * 5]
+    for tab in tabs:
+        tab.jars[SHOP] = dict(ada.jars[SHOP])
+    answers = await asyncio.gather(*(tab.get(back) for tab in tabs))
+    assert sorted(answer.error for answer in answers) == ["", *["sign_in_expired"] * 9]
+    (entered,) = (tab for tab in tabs if tab.session(SHOP))
+    (key,) = (key for each in cluster.primaries for key in each.client.keys("doorward:session:*"))
+    assert digest(ada.session(PUBLIC)) in str(key)
+    elsewhere = Traveller(two, stores[1])  # the other gateway, which has its own copy
+    elsewhere.jars = ada.jars | {SHOP: dict(entered.jars[SHOP])}
+    for each in (PUBLIC, SHOP, HELP):
+        assert isinstance(await elsewhere.caller(each), Authenticated)
+    assert (await entered.post(f"{SHOP}{LOGOUT}", {})).status == 200
+    for each in (PUBLIC, SHOP, HELP):
+        assert await elsewhere.subject_at(each) == Reason.SESSION_ENDED
+    for store in stores:
+        await store.close()
 
 
 async def test_a_code_is_of_no_use_to_another_browser_and_used_up_by_it(ada: Traveller) -> None:
