@@ -1,4 +1,4 @@
-"""nginx, Caddy and Traefik ask the forward-auth endpoint, configured as `deploy/` shows."""
+"""nginx, Caddy, Traefik and Envoy ask the forward-auth endpoint, configured as `deploy/` shows."""
 
 import os
 import shutil
@@ -41,12 +41,12 @@ def program(name: str) -> str | None:
     return str(beside) if beside.exists() else shutil.which(name)
 
 
-def adapted(name: str, directory: Path, ports: dict[str, int]) -> Path:
-    """Return a copy of the example *name* with its ports replaced."""
+def adapted(name: str, directory: Path, ports: dict[str, int], *, before: str = ":") -> Path:
+    """Return a copy of the example *name* with its ports replaced, which have *before* them."""
     text = (ROOT / "deploy" / "forward-auth" / name).read_text()
     for example, port in ports.items():
-        assert f"127.0.0.1:{example}" in text
-        text = text.replace(f"127.0.0.1:{example}", f"127.0.0.1:{port}")
+        assert f"127.0.0.1{before}{example}" in text
+        text = text.replace(f"127.0.0.1{before}{example}", f"127.0.0.1{before}{port}")
     copy = directory / name
     copy.write_text(text)
     return copy
@@ -65,6 +65,9 @@ def command(proxy: str, executable: str, directory: Path, ports: dict[str, int])
     if proxy == "caddy":
         file = adapted("Caddyfile", directory, ports)
         return [executable, "run", "--config", str(file), "--adapter", "caddyfile"]
+    if proxy == "envoy":
+        file = adapted("envoy.yaml", directory, ports, before=", port_value: ")
+        return [executable, "-c", str(file), "--use-dynamic-base-id", "--concurrency", "1"]
     front = ports.pop("8090")
     dynamic = adapted("traefik.yaml", directory, ports)
     static = directory / "static.yaml"
@@ -101,7 +104,7 @@ async def backend() -> AsyncIterator[Backend]:
         yield started
 
 
-@pytest.mark.parametrize("proxy", ["nginx", "caddy", "traefik"])
+@pytest.mark.parametrize("proxy", ["nginx", "caddy", "traefik", "envoy"])
 async def test_a_proxy_that_asks_gets_the_gateways_decision(
     proxy: str, start_gateway: StartGateway, backend: Backend, valkey: Valkey, tmp_path: Path
 ) -> None:
@@ -133,11 +136,18 @@ async def test_a_proxy_that_asks_gets_the_gateways_decision(
                 pass
             async with client.get(f"{url}/admin/x", headers={**cookie, **forged}) as denied:
                 pass
+            sent = client.post(f"{url}/x?y=%2Fpublic%2Fx", data=b"content", headers=cookie)
+            async with sent as posted:
+                told_of_content = sent_fields(await posted.text())
+            async with client.post(f"{url}/x?/public/x", data=b"content") as unknown:
+                pass
             async with client.get(f"{url}/.doorward/me", headers=cookie) as me:
                 subject = (await me.json())["subject"]
 
     assert (allowed.status, public.status, absent.status, denied.status) == (200, 200, 401, 403)
     assert (told["x-auth-subject"], told["x-auth-roles"]) == ("u1", "member")
+    assert (posted.status, told_of_content["x-auth-subject"]) == (200, "u1")
+    assert unknown.status == 401
     assert told["x-auth-assertion"].count(".") == 2
     assert not told.get("x-access-token"), "a client's own"
     assert not told_of_nobody.get("x-access-token")
