@@ -7,8 +7,20 @@ import pytest
 
 from auth.decision import Reason
 from auth.identity import ABSENT, Authenticated, Caller, Identity, Rejected
-from auth.login.messages import LoginAnswer
-from tests.auth.login.conftest import Browser, Site, cookies_of, field, sign_in_at
+from auth.login.circles import Circles
+from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.provenance import FormTokens
+from auth.login.visit import Visit, Visits
+from config.model import Login
+from tests.auth.login.conftest import (
+    PUBLIC,
+    Browser,
+    Site,
+    configured,
+    cookies_of,
+    field,
+    sign_in_at,
+)
 from tests.auth.login.page_reader import PageReader
 from tests.providers.lying import LyingProvider
 
@@ -159,3 +171,63 @@ async def test_the_count_lasts_as_long_as_a_sign_in_may_take_and_reaches_no_scri
 async def test_a_program_gets_the_session_cookie_and_no_other(site: Site) -> None:
     form = {"username": "ada", "password": "correct horse battery"}
     assert len(cookies_of(await site.browser().post(LOGIN, form, {}))) == 1
+
+
+# One who is let on at once, because they are signed in --------------------------------------------
+
+SHOP, HELP = "https://shop.example.org", "https://help.example.org"
+SITES = configured(login=Login(sites=(SHOP, HELP)))
+CIRCLES = Circles(SITES.session, public_url=PUBLIC)
+NOW = 1_795_345_561.0
+
+
+def visit(cookie: str = "", *, origin: str = PUBLIC) -> Visit:
+    """Return a visit of a browser that has *cookie*, the value of a field that was set."""
+    name, _, value = cookie.partition(";")[0].partition("=")
+    request = LoginRequest(
+        method="GET",
+        path="/.doorward/authorize",
+        query={},
+        form={},
+        cookies={name: value} if cookie else {},
+        fields={},
+        client_address="192.0.2.1",
+        caller=ABSENT,
+        origin=origin,
+    )
+    return Visits(SITES, FormTokens(b"s" * 32)).receive(request)
+
+
+def passed(times: int, *, goal: str, apart: float = 0.1) -> tuple[str, float]:
+    """Let a browser on to *goal* so many *times*; return its cookie, and when that was."""
+    cookie, now = "", NOW
+    for _ in range(times):
+        now += apart
+        cookie = CIRCLES.note_pass(visit(cookie), now, goal=goal)[1]
+    return cookie, now
+
+
+def test_a_page_that_sends_people_back_on_and_on_is_a_circle() -> None:
+    cookie, now = passed(3, goal=f"{SHOP}/cart")
+    _, problem = CIRCLES.note_return(visit(cookie), now, goal=f"{SHOP}/cart")
+    assert problem is not None
+    assert problem.code == "sign_in_loop"
+
+
+def test_who_goes_on_to_another_page_begins_to_count_anew() -> None:
+    cookie, now = passed(3, goal=f"{SHOP}/cart")
+    fields, problem = CIRCLES.note_return(visit(cookie), now, goal=f"{HELP}/")
+    assert problem is None
+    assert re.search(rf"{COUNT}=1\.", dict(fields)["Set-Cookie"])
+
+
+def test_who_comes_again_after_a_while_is_in_no_circle() -> None:
+    cookie, now = passed(5, goal=f"{SHOP}/cart", apart=60.0)
+    assert CIRCLES.note_return(visit(cookie), now, goal=f"{SHOP}/cart")[1] is None
+
+
+def test_a_site_whose_cookie_does_not_stay_is_named() -> None:
+    cookie, now = passed(3, goal=f"{SHOP}/cart")
+    _, problem = CIRCLES.note_return(visit(cookie, origin=SHOP), now, goal=f"{SHOP}/cart")
+    assert problem is not None
+    assert problem.values == {"site": SHOP}
