@@ -116,9 +116,29 @@ def test_a_lowered_bound_lets_nothing_in_that_takes_nobody_s_place() -> None:
     cache = cache_with(*"abc", sessions=3)
     cache.most_sessions = 2
     cache.keep(cache.sessions, "d", Entry(RECORD))
-    assert list(cache.sessions) == ["b", "c", "d"]
-    cache.shrink()
     assert list(cache.sessions) == ["c", "d"]
+
+
+def test_no_request_waits_while_a_whole_queue_in_use_is_passed() -> None:
+    names = [f"s{number}" for number in range(10_000)]
+    cache = cache_with(*names, sessions=10_000)
+    for name in names:
+        cache.live(cache.sessions, name, 1.0)
+    cache.keep(cache.sessions, "new", Entry(RECORD))
+    assert sum(entry.used for entry in cache.sessions.values()) >= 9800
+    for number in range(100):
+        cache.keep(cache.sessions, f"newer {number}", Entry(RECORD))
+    assert len(cache.sessions) == 10_000
+    assert cache.evictions == 101
+
+
+def test_while_all_are_in_use_the_bound_is_passed_by_a_hundredth_at_most() -> None:
+    cache = cache_with(sessions=1000)
+    for number in range(3000):
+        cache.keep(cache.sessions, f"s{number}", Entry(RECORD))
+        for entry in cache.sessions.values():
+            entry.used = True
+    assert len(cache.sessions) == 1010
 
 
 def test_a_lowered_bound_is_reached_even_if_everything_is_in_use() -> None:
