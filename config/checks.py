@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from config import addresses, colours, names, paths, quantities
-from config.document import Place, PlacedMapping, quoted
+from config.document import Place, PlacedMapping, PlacedSequence, quoted
 from config.finding import check_unique, find, items, public_origin
 from config.login_checks import check_login
 from config.presets import ADDED_BY_INCLUDE, PRESETS
@@ -162,7 +162,8 @@ def _check_routes(root: PlacedMapping, report: Report) -> None:
     check_unique(items(root, "routes"), "id", "route id", report)
     upstreams = root.get("upstreams")
     known = upstreams.keys() if isinstance(upstreams, PlacedMapping) else ()
-    providers = {each.get("id") for each, _ in items(root, "login", "providers")}
+    ids = (each.get("id") for each, _ in items(root, "login", "providers"))
+    providers = {each for each in ids if isinstance(each, str)}
     suggestions: dict[str, str] = {}
     for route, _ in items(root, "routes"):
         name = route.get("upstream")
@@ -172,7 +173,8 @@ def _check_routes(root: PlacedMapping, report: Report) -> None:
                 suggestions[name] = "" if enough else suggestion(name, known)
             place = route.places["upstream"]
             report(place, f"there is no upstream {shown(name)}{suggestions[name]}")
-        for provider in route.get("providers", ()):
+        named = route.get("providers")
+        for provider in named if isinstance(named, PlacedSequence) else ():
             if isinstance(provider, str) and provider not in providers:
                 report(route.places["providers"], f"there is no provider {shown(provider)}")
         _check_rewrite(route, report)

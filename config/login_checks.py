@@ -40,7 +40,7 @@ def check_login(root: PlacedMapping, report: Report) -> None:
         if scopes and isinstance(scopes.value, list) and "openid" not in scopes.value:
             report(scopes.place, "login.providers[].scopes: OpenID Connect needs the scope openid")
         subject = find(provider, "claims", "subject")
-        if subject and subject.value in _NO_SUBJECTS:
+        if subject and isinstance(subject.value, str) and subject.value in _NO_SUBJECTS:
             report(
                 subject.place,
                 f"login.providers[].claims.subject: {shown(subject.value)} may change hands or be "

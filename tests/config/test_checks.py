@@ -177,3 +177,25 @@ def test_on_a_public_route_there_is_no_access_token() -> None:
     assert (
         configuration(text.replace("public", "optional")).routes[0].access_token == "Authorization"
     )
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "[]",
+        "identity: {headers: [X-A]}",
+        "routes: [{upstream: 7}]",
+        "upstreams: []",
+        "routes: [{providers: 7}]",
+        "routes: [{providers: ~}]",
+        "routes: [{providers: corp}]",
+        "login: {providers: [{id: [a]}]}",
+        "login: {providers: [{claims: {subject: [a]}}]}",
+        "routes: [{id: [a]}, {id: [a]}]",
+        "tokens: [{issuer: 7}]",
+        "login: {providers: [{issuer: 'https://i'}, {id: 7}]}",
+    ],
+)
+def test_what_differs_from_the_schema_is_passed_over_here(document: str) -> None:
+    """The schema tells of it; to tell twice would hide what else there is."""
+    assert find_conflicts(read_document(document + "\n").root) == []

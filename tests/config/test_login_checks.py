@@ -2,6 +2,8 @@
 
 import pytest
 
+from config.checks import find_conflicts
+from config.document import read_document
 from config.model import Configuration
 from tests.config.reading_support import MINIMAL, configuration, place_of, problems, read
 
@@ -208,3 +210,9 @@ def test_a_site_is_the_host_of_a_route(hosts: str, *, takes: bool) -> None:
     found = [each.message for each in result] if isinstance(result, list) else []
     assert any("no route takes that host" in each for each in found) is not takes
     assert not takes or found == []
+
+
+def test_a_provider_without_a_name_is_passed_over_here() -> None:
+    """The schema tells of it."""
+    document = "login: {providers: [{issuer: 'https://i'}, {id: 7, issuer: 'https://j'}]}\n"
+    assert find_conflicts(read_document(document).root) == []

@@ -28,6 +28,11 @@ def test_a_problem_is_told_to_programs_as_rfc_9457_has_it() -> None:
     }
 
 
+def test_a_problem_without_advice_has_no_detail() -> None:
+    answer = Answers(configured()).problem(Problem(404, "no_such_thing", "There is none", ""))
+    assert set(msgspec.json.decode(answer.body)) == {"title", "status", "code"}
+
+
 def test_json_is_no_error_and_is_not_kept() -> None:
     answer = Answers(configured()).json({"a": 1})
     assert (answer.status, answer.error, answer.body) == (200, "", b'{"a":1}')
