@@ -13,8 +13,9 @@ from tests.fuzzing.seeds import dictionary, seeds
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".fuzz"
-LONGEST = 60
-"""Seconds of wall time for one input: more than a machine with other things to do needs."""
+LONGEST = 120
+"""Seconds of wall time for one input: more than a machine with other things to do needs, and than a
+conversation waits by itself, which then says for what."""
 
 
 def main() -> None:
