@@ -12,6 +12,7 @@ import logging
 import socket
 import ssl
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 from auth.decision import Reason
@@ -91,15 +92,18 @@ class Acceptor:
             if network is None:
                 self._turn_away(peer)
                 continue
-            task = self._loop.create_task(self._begin(peer, network))
+            task = self._loop.create_task(self._begin(peer, address[0], network))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
 
-    async def _begin(self, peer: socket.socket, network: str) -> None:
+    async def _begin(self, peer: socket.socket, remote: str, network: str) -> None:
         timeout = HANDSHAKE_SECONDS if self._tls else None
         try:
             await self._loop.connect_accepted_socket(
-                self._server, peer, ssl=self._tls, ssl_handshake_timeout=timeout
+                partial(self._server.protocol, remote, network),
+                peer,
+                ssl=self._tls,
+                ssl_handshake_timeout=timeout,
             )
         except OSError:  # ssl.SSLError is one: a stranger's handshake is no news
             self._serving.give_back(network)

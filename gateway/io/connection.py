@@ -79,11 +79,16 @@ class Server(web.Server):
         self._serving = serving
         self._secure = secure
 
-    def __call__(self) -> "ClientConnection":
-        """Make the protocol of a new connection."""
-        return ClientConnection(
+    def protocol(self, remote: str, network: str) -> "ClientConnection":
+        """Make the protocol of a new connection from the address *remote* of *network*.
+
+        They are told, because a connection that was reset already no longer knows its peer.
+        """
+        made = ClientConnection(
             self, self._serving, secure=self._secure, loop=self._loop, **self._kwargs
         )
+        made.remote, made.network = remote, network
+        return made
 
 
 class Written(web.StreamResponse):
@@ -532,8 +537,6 @@ class ClientConnection(RequestHandler):
         assert self._manager is not None
         self._manager.connection_made(self, transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        peer = transport.get_extra_info("peername")
-        self.remote = peer[0] if isinstance(peer, tuple) else ""
         if self.scheme == "https":
             self.asked_name = asked_name(transport.get_extra_info("ssl_object"))
         self.deadline = self._loop.time() + self.serving.limits.head_timeout

@@ -136,7 +136,6 @@ class Serving:
     def connected(self, connection: "ClientConnection") -> None:
         """Take note of a new connection."""
         self.connections.add(connection)
-        connection.network = network_of(connection.remote)
 
     def _is_trusted(self, address: str) -> bool:
         trusted = self.generation.snapshot.configuration.server.trusted_proxies

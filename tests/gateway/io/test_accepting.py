@@ -3,6 +3,7 @@ import errno
 import logging
 import socket
 import ssl
+import struct
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,20 @@ async def test_those_who_are_connected_get_their_turn() -> None:
         await until(lambda: running.server.counters["connections"] == len(clients))
         for client in clients:
             client.close()
+
+
+async def test_who_is_gone_before_being_accepted_takes_nobodys_place() -> None:
+    limits = Limits(connections=10, connections_per_address=2)
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [ALL], limits=limits)) as running,
+    ):
+        for _ in range(3):
+            client = connect(running)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # with a reset: the kernel no longer knows whose connection it was
+            await asyncio.sleep(0.05)
+        assert (await running.ask(GET)).status == 200
 
 
 async def test_without_descriptors_it_waits_and_goes_on(
