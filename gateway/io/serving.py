@@ -488,6 +488,8 @@ class Serving:
         """Send the request and wait for the end; once more if its connection proved to be stale."""
         pool = exchange.pool
         assert pool is not None
+        if exchange.over:  # its content was refused before this came to its turn
+            return
         if not exchange.admitted and not await pool.admit_later(exchange):
             exchange.fail(Reason.OVERLOADED)
         while not exchange.over:

@@ -135,6 +135,8 @@ def conversation(data: bytes) -> None:
     received = bench.loop.run_until_complete(_converse(bench, cuts(data)))
     clean = _ask_clean(bench)
     assert clean.content == b"answer to /clean", (clean.head, clean.content)
+    pools = bench.gateway.server._generation.pools.values()
+    assert not any(pool.requests for pool in pools), "a place at the upstream is held for ever"
     assert strict.faults == []
     assert strict.complete.pop().target == b"/clean"
     for request in strict.complete:

@@ -175,6 +175,18 @@ async def test_who_waits_too_long_for_an_upstream_is_told_so() -> None:
             assert (await running.ask(GET)).status == 503
 
 
+@pytest.mark.parametrize("content", [b"x\r\n", b"5\r\nhello0\r\n\r\n", b"FFFFFFFFFFFFFFFF\r\n"])
+async def test_malformed_content_takes_no_place_for_ever(content: bytes) -> None:
+    # It is refused as soon as it is there, which is before its request comes to its turn.
+    head = b"POST /x HTTP/1.1\r\nHost: app.example.com\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with upstream() as backend:
+        limits = UpstreamLimits(requests=1, queue=1, queue_timeout=0.05)
+        async with gateway(configuration(limited(backend, limits), [ALL])) as running:
+            for _ in range(2):
+                assert (await running.ask(head + content)).status in {400, 413}
+            assert (await running.ask(GET)).status == 200
+
+
 async def test_places_are_given_back_however_an_exchange_ends() -> None:
     holding = Holding()
     async with upstream(holding) as backend:
