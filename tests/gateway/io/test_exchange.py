@@ -212,6 +212,19 @@ async def test_an_upstream_that_does_not_answer_in_time_is_504() -> None:
         await asyncio.wait_for(backend.lost.wait(), 2)
 
 
+async def test_a_short_limit_is_kept_however_seldom_the_others_would_be_looked_at() -> None:
+    timeouts = Timeouts(response=0.2)
+    async with (
+        upstream(never) as backend,
+        gateway(
+            configuration(one_upstream(backend, timeouts=timeouts), [ALL]), sweep_seconds=3600
+        ) as running,
+    ):
+        answer = await asyncio.wait_for(running.ask(GET), 30)
+
+        assert answer.status == 504
+
+
 async def test_an_answer_that_stops_coming_is_aborted() -> None:
     async def behave(
         backend: Upstreams, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
