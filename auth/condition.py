@@ -80,6 +80,8 @@ class Condition(msgspec.Struct, frozen=True):
     reads_request: bool
     """Whether it reads anything of the request but the method."""
     reads_identity: bool
+    parameters: frozenset[str]
+    """The parts of the path that it counts on: `request.params.NAME`, without a `has` around it."""
     known: dict[bytes, bool] = msgspec.field(default_factory=dict)
     """What it came to before: CEL has neither a clock nor a state, so the same values say the same.
 
@@ -111,6 +113,7 @@ def compile_condition(expression: str) -> Condition:
         reads=frozenset(attribute for _, attribute in request),
         reads_request=any(attribute != "method" for _, attribute in request),
         reads_identity=bool(identity),
+        parameters=_parameters_in(expression),
     )
     _refuse_bad_patterns(condition)
     return condition
@@ -177,6 +180,21 @@ def _reads(expression: str, name: str) -> bool:
     except PolicyError:
         return True
     return False
+
+
+# A name of `request.params` in one of its two spellings; or a text, in which nothing counts.
+_PARAMETER = re.compile(
+    r"""(has\(\s*)?request\s*\.\s*params\s*(?:\.\s*(\w+)|\[\s*(["'])(\w+)\3\s*\])"""
+    r"""|\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""",
+    re.DOTALL,
+)
+
+
+def _parameters_in(expression: str) -> frozenset[str]:
+    """Return the names that *expression* reads of `request.params`, but those it asks for first."""
+    found = [(match[1], match[2] or match[4]) for match in _PARAMETER.finditer(expression)]
+    asked_for = {name for has, name in found if has}
+    return frozenset(name for _, name in found if name) - asked_for
 
 
 def _readable(message: str, expression: str) -> PolicyError:

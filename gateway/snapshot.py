@@ -14,6 +14,7 @@ from auth.origins import Origins
 from auth.policy import Policy, PolicyError, compile_rule
 from config.model import AccessRule, Configuration, Route, Upstream
 from config.problem import Problem
+from config.validation import suggestion
 from gateway.fields import FieldRules
 from gateway.page import PLAIN, RefusalPages, refusal_pages
 from gateway.permits import Permits
@@ -92,9 +93,25 @@ def _compile_table(
             except PolicyError as error:
                 problems.append(_condition_problem(route, error))
                 continue
-        compiled.append(compile_route(route, policy, upstreams[route.upstream]))
+        ready = compile_route(route, policy, upstreams[route.upstream])
+        compiled.append(ready)
+        problems += _unknown_parameters(ready)
     table = RouteTable(compiled)
     return table, [*problems, *table.ambiguities]
+
+
+def _unknown_parameters(compiled: CompiledRoute) -> list[Problem]:
+    """Return what the condition reads of the path that is not there: reading it would deny."""
+    condition, route = compiled.policy.condition, compiled.route
+    if condition is None:
+        return []
+    there = {name for _, name in compiled.params}
+    problems = []
+    for name in sorted(condition.parameters - there):
+        said = f"the path has no {{{name}}}{suggestion(name, there)}"
+        column = (route.access.when or "").find(name) + 1
+        problems.append(_condition_problem(route, PolicyError(said, column=column)))
+    return problems
 
 
 def _condition_problem(route: Route, error: PolicyError) -> Problem:

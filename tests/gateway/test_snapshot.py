@@ -3,6 +3,7 @@
 import gc
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,32 @@ def test_a_condition_that_many_routes_share_is_a_problem_of_each() -> None:
     access = "{when: nonsense}"
     lines = [ROUTE.format(id=f"r{n}", path=f"/{n}", access=access) for n in range(3)]
     assert [problem.line for problem in problems_of(with_routes(*lines))] == [8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("request.params.usr == 'x'", 'no {usr}; did you mean "user"? (column 16'),
+        (r"request.params[\"id\"] == identity.subject", "no {id} (column 17"),
+    ],
+)
+def test_what_a_condition_reads_of_the_path_must_be_there(when: str, said: str) -> None:
+    line = ROUTE.format(id="a", path="/u/{user}", access=f'{{when: "{when}"}}')
+    (problem,) = problems_of(with_routes(line))
+    assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "request.params.user == 'request.params.other'",
+        r"request.params[\"user\"] == identity.subject",
+        "has(request.params.id) && request.params.id == identity.subject",
+    ],
+)
+def test_a_condition_may_ask_whether_the_path_has_something(when: str) -> None:
+    line = ROUTE.format(id="a", path="/u/{user}", access=f'{{when: "{when}"}}')
+    assert isinstance(snapshot_of(with_routes(line)), Snapshot)
 
 
 def test_the_files_tests_run_only_when_there_is_nothing_else_to_mend() -> None:
