@@ -3,7 +3,9 @@
 import asyncio
 import secrets
 import sys
+import warnings
 from collections.abc import Callable
+from getpass import GetPassWarning
 from pathlib import Path
 
 import click
@@ -277,7 +279,17 @@ def _hand_over_link(  # noqa: PLR0913 - what a letter needs
 
 def _password(*, from_stdin: bool) -> str:
     if not from_stdin:
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
+        try:
+            with warnings.catch_warnings():
+                # Without a terminal `getpass` would read the password with a warning, and show it.
+                warnings.simplefilter("error", GetPassWarning)
+                return str(
+                    click.prompt("Password", hide_input=True, confirmation_prompt="Once more")
+                )
+        except GetPassWarning:
+            raise click.ClickException(
+                "there is no terminal to ask for the password on: use --password-stdin"
+            ) from None
     # Read as bytes, so that a line in another encoding is told and not guessed.
     line = sys.stdin.buffer.readline(MAX_BYTES * 2).removesuffix(b"\n").removesuffix(b"\r")
     try:

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,25 @@ def test_the_password_is_asked_for_twice_and_not_shown(doorward: Doorward, direc
     assert result.exit_code == 0
     assert PASSWORD not in result.output
     assert signs_in(directory, "ada", PASSWORD)
+
+
+def test_without_a_terminal_the_password_is_not_read_in_the_open(directory: Path) -> None:
+    """A session of its own has none, as a job or a container has none."""
+    command = [sys.executable, "-m", "gateway", "accounts", "add", "ada", "--config", "routes.yaml"]
+    run = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        input=f"{PASSWORD}\n{PASSWORD}\n",
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.count("\n") == 1
+    assert "--password-stdin" in run.stderr
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "", "\nignored\n"])
