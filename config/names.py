@@ -72,11 +72,22 @@ def cookie_name(value: str) -> str:
     return value
 
 
+_LOGIN_PARAMETERS: Final = frozenset(
+    (
+        *("username", "password", "token"),
+        # What goes there beside the way back, and would be written over it or be overwritten.
+        *("acr_values", "max_age", "provider", "prompt", "again", "login_hint"),
+        *("state", "code_challenge", "page"),
+    )
+)
+"""What a query or form of the login page says besides where to return to."""
+
+
 def query_parameter(value: str) -> str:
     """Return a name that needs no encoding in a query and means nothing else on the login page."""
     if not re.fullmatch(r"[A-Za-z0-9_.~-]{1,64}", value):
         raise ValueError("the name has letters, digits and - _ . ~")
-    if value in {"username", "password", "provider", "token", "acr_values", "max_age"}:
+    if value in _LOGIN_PARAMETERS:
         raise ValueError("the login page already has a field of that name")
     return value
 

@@ -53,7 +53,8 @@ def test_an_acr_fits_into_a_list_with_spaces_and_into_quotes() -> None:
 
 def test_a_return_parameter_needs_no_encoding_and_is_no_form_field() -> None:
     assert query_parameter("return_to") == "return_to"
-    for bad in ("", "a&b", "a=b", "a b", "é", "username", "password", "provider", "acr_values"):
+    for bad in ("", "a&b", "a=b", "a b", "é", "username", "password", "provider", "acr_values",
+                "prompt", "again", "state", "code_challenge", "login_hint"):  # fmt: skip
         with pytest.raises(ValueError, match=r"[a-z]"):
             query_parameter(bad)
 

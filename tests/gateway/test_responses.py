@@ -8,10 +8,12 @@ import pytest
 
 from auth.decision import Allow, Challenge, Deny, Reason, StepUp
 from auth.identity import Identity
+from auth.login.answers import ONWARD
 from auth.login.messages import WayBack
 from auth.origins import Origins
 from auth.policy import compile_rule
 from config.model import AccessRule, Endpoint, Limits, Login, Match, Route, Upstream
+from config.names import query_parameter
 from gateway.answer import Answer
 from gateway.bad_request import BadRequest
 from gateway.forwarded import Client
@@ -461,6 +463,13 @@ def test_the_way_to_sign_in_says_where_and_how_the_route_wants_it(
     assert set(asked) == {
         back, "acr_values=phr%20mfa", "max_age=300", "provider=a%2Cb", "prompt=login",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONWARD)
+def test_what_goes_beside_the_way_back_cannot_be_the_name_of_the_way_back(name: str) -> None:
+    """It would be written over it: people would come back to the start page, or never."""
+    with pytest.raises(ValueError, match="login page"):
+        query_parameter(name)
 
 
 @pytest.mark.parametrize("ways", ["auto", "redirect"])
