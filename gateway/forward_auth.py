@@ -1,7 +1,7 @@
 """The request that another proxy asks about (nginx `auth_request`, Traefik, Caddy, Envoy).
 
 Two families of fields tell which one it is: `X-Forwarded-Method`, `-Proto`, `-Host`, `-Uri`
-(Traefik, Caddy) and `X-Original-Method`, `X-Original-URL` (nginx). They are believed from a
+(Traefik, Caddy, Envoy) and `X-Original-Method`, `X-Original-URL` (nginx). They are believed from a
 trusted proxy only. nginx passes on what its own client sent, and so does Traefik: where both
 families speak, one of them may be the attacker's, so they must agree (oauth2-proxy
 CVE-2026-40575).

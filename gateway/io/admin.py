@@ -1,7 +1,7 @@
 """The admin address: health, readiness, metrics, and the API behind the admin token.
 
 It runs in the supervisor, on a listener of its own, so that it answers when the workers are busy.
-Contract section 7; `docs/admin.md` has every answer.
+`docs/operations.md` has every answer.
 """
 
 import logging
