@@ -91,6 +91,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._terminal = next((number for number in range(3) if os.isatty(number)), None)
         self._stop_now = asyncio.Event()
+        self._hung_up = asyncio.Event()
 
     @property
     def workers(self) -> Sequence[WorkerProcess]:
@@ -154,6 +155,7 @@ class Supervisor:
         for slot in range(self.slots):
             self._keep_going(self._keep_worker(slot))
         self._keep_going(self._watch_file())
+        self._keep_going(self._reload_after_hangups())
         self._keep_going(self._poll())
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait((self._started, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -211,11 +213,15 @@ class Supervisor:
             _log.info("the terminal is gone: draining")
             self._stop.set()
             return
-        self._keep_going(self._reload_after_hangup())
+        self._hung_up.set()
 
-    async def _reload_after_hangup(self) -> None:
-        await asyncio.gather(*(worker.reopen_logs() for worker in self.serving))
-        await self.reloader.reload()
+    async def _reload_after_hangups(self) -> None:
+        """Reload for each SIGHUP; for those that come while one is at it, once more at its end."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            await asyncio.gather(*(worker.reopen_logs() for worker in self.serving))
+            await self.reloader.reload()
 
     async def _watch_file(self) -> None:
         async for _ in changes(self.settings.file):

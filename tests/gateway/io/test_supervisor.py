@@ -1,14 +1,17 @@
 import asyncio
+import itertools
 import os
 import pty
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
+from config.model import Configuration
 from gateway.io.supervisor import StartFailedError
 from tests.gateway.io.processes import is_running
-from tests.gateway.io.supervised import eventually, gateway
+from tests.gateway.io.supervised import configuration, eventually, gateway
 
 
 async def test_every_worker_serves_when_start_returns(tmp_path: Path) -> None:
@@ -78,15 +81,33 @@ async def test_sighup_reloads(tmp_path: Path) -> None:
         await eventually(lambda: running.supervisor.reloader.live.generation == 2)
 
 
-async def test_nothing_is_held_of_a_sighup_that_is_over(tmp_path: Path) -> None:
-    async with gateway(tmp_path) as running:
-        before = len(running.supervisor._keepers)
-        for generation in (2, 3):
+async def test_sighups_that_come_during_a_reload_are_one_more_reload_behind_it(
+    tmp_path: Path,
+) -> None:
+    loads, go_on = itertools.count(1), threading.Semaphore(0)
+    begun = 0
+
+    def load() -> Configuration:
+        nonlocal begun
+        begun = next(loads)
+        assert go_on.acquire(timeout=20)
+        return configuration()
+
+    async with gateway(tmp_path, load=load) as running:
+        kept = len(running.supervisor._keepers)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await eventually(lambda: begun == 1)
+        for _ in range(50):
             os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0)
+        assert len(running.supervisor._keepers) == kept
+        for generation in (2, 3):
+            go_on.release()
             await eventually(
                 lambda: running.supervisor.reloader.live.generation == generation  # noqa: B023 - awaited here
             )
-        await eventually(lambda: len(running.supervisor._keepers) == before)
+        await running.supervisor.measure()  # some turns of the loop: a third one would begin now
+        assert begun == 2
 
 
 async def test_a_changed_file_is_taken_up_by_itself(tmp_path: Path) -> None:
