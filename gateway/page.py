@@ -3,6 +3,8 @@
 It is the login service's error page, so that both look and read alike (`auth.login.pages`).
 """
 
+from urllib.parse import urlsplit
+
 import msgspec
 
 from auth.login.answers import Link
@@ -23,14 +25,19 @@ class Page(msgspec.Struct, frozen=True):
     request_id: str
     detail_language: str = ""
     """Of the detail, if it is another one (WCAG 2.2, 3.1.2)."""
+    asked: str = ""
+    """The authority that was asked for."""
 
 
 class RefusalPages:
-    """The page of one site, in its languages."""
+    """The page of one gateway, in its languages."""
 
-    def __init__(self, pages: Pages, wordings: Wordings) -> None:
-        """Take the templates and the catalogues."""
+    def __init__(
+        self, pages: Pages, wordings: Wordings, sites: frozenset[str] = frozenset()
+    ) -> None:
+        """Take the templates, the catalogues, and the authorities that are shown as names."""
         self._pages = pages
+        self._sites = sites
         self._wordings = wordings
 
     def wording_for(self, head: RequestHead) -> Wording:
@@ -48,14 +55,19 @@ class RefusalPages:
             "links": page.links,
             "reference": page.request_id,
         }
+        if page.asked in self._sites:
+            values["site"] = page.asked
         body = self._pages.render("error", values, wording)
         return body, (*self._pages.kind, ("Content-Language", wording.language))
 
 
 def refusal_pages(configuration: Configuration) -> RefusalPages:
-    """Return the page of the site that *configuration* describes."""
+    """Return the page of the gateway that *configuration* describes."""
     pages = pages_of(Look.of(configuration), names=("error",))
-    return RefusalPages(pages, wordings_of(configuration))
+    # Without a name for all of them, each site goes by its own.
+    sites = () if configuration.pages.name else configuration.login.sites
+    netlocs = frozenset(urlsplit(each).netloc for each in sites)
+    return RefusalPages(pages, wordings_of(configuration), netlocs)
 
 
 PLAIN = RefusalPages(Pages(Look(""), names=("error",)), Wordings(built_in().values()))

@@ -15,7 +15,7 @@ from auth.decision import AGAIN, Allow, Challenge, Deny, Reason, StepUp
 from auth.login.answers import Link
 from auth.login.messages import WayBack
 from auth.origins import Origins
-from auth.return_url import MAX_LENGTH
+from auth.return_url import MAX_LENGTH, written_out
 from auth.wording import ENGLISH, Values, Wording, phrase
 from config.model import AccessRule, Login, Route
 from gateway.answer import Answer
@@ -367,7 +367,7 @@ def _sign_in_location(  # noqa: PLR0913 - everything a redirect is made of
     origin = origins.of_request(host, authority)
     # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
     base = "" if origins.is_own(host) or not login.url.startswith("/") else origin
-    back = f"{origin}{kept.path if kept else head.target.text}"
+    back = f"{origin}{kept.path if kept else written_out(head.target.text)}"
     if len(back) > MAX_LENGTH:  # would not be honoured: come back to the page without its query
         back = f"{origin}{head.target.path}"
     asked = {login.return_parameter: back, **(step_up.parameters if step_up else {})}
@@ -500,6 +500,7 @@ def _answer(  # noqa: PLR0913 - every part of an answer has a name here
             tuple(Link(link.url, wording.say(link.text)) for link in links),
             request_id,
             detail_language=ENGLISH.language if words.is_technical else "",
+            asked=head.authority,
         )
         body, kind = pages.render(page, wording)
     else:

@@ -300,7 +300,6 @@ class ProviderClient:
         return now - self._known_at > _FRESH_FOR and now - self._asked_at > _ASK_AGAIN
 
     async def _ask(self) -> None:
-        self._asked_at = self._clock()
         url = self.provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
         try:
             self._metadata = read_metadata(await self._http(url), self.provider.issuer)
@@ -309,6 +308,8 @@ class ProviderClient:
             if trouble != self._trouble:
                 _log.warning("provider %s: %s", self.provider.id, trouble)
             self._trouble = trouble
+            # From its end: of those who waited for one that was slow nobody shall begin another.
+            self._asked_at = self._clock()
             return
         self._trouble, self._known_at = "", self._clock()
 

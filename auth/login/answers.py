@@ -102,6 +102,7 @@ class Answers:
         self.site = urlsplit(configuration.server.public_url).netloc
         """What authenticator apps call this site."""
         self._pages = pages or Pages(Look.of(configuration))
+        self._is_named = bool(configuration.pages.name)
         self.wordings = wordings_of(configuration)
         self._session = configuration.session
         self._login = configuration.login
@@ -178,6 +179,9 @@ class Answers:
             "account_path": ACCOUNT_PATH,
             "passkey_script": PASSKEY_SCRIPT_PATH if scripted else "",
         }
+        if visit.site and not self._is_named:
+            # People know the place by where they are, not by where they signed in.
+            everywhere["site"] = urlsplit(visit.site).netloc
         if visit.nonce_is_new:
             fields = (*fields, ("Set-Cookie", self._form_cookie(visit.nonce)))
         body = self._pages.render(name, everywhere | dict(values), visit.wording)

@@ -36,8 +36,9 @@ EXPIRED = Problem(
 )
 _LONGEST_STATE = 256
 """Characters of a `state` that is looked at."""
-_MOST_UNDER_WAY = 8
-"""Sign-ins that one browser may have under way; beyond, those that were abandoned are forgotten."""
+_MOST_UNDER_WAY = 20
+"""Sign-ins that one browser may have under way: more tabs than most have open, and less than 2 KiB
+of cookies. Beyond, the oldest is forgotten."""
 
 
 class BrowserBinding:
@@ -69,9 +70,9 @@ class BrowserBinding:
 
     def _abandoned(self, visit: Visit) -> Fields:
         names = [name for name in visit.request.cookies if self._own.fullmatch(name)]
-        if len(names) < _MOST_UNDER_WAY:
-            return ()
-        return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in names)
+        # Browsers send the oldest first (RFC 6265 section 5.4): most likely an abandoned one.
+        oldest = names[: max(0, len(names) + 1 - _MOST_UNDER_WAY)]
+        return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in oldest)
 
     def _cookie(self, name: str, value: str, max_age: int) -> str:
         # Lax: it must come back with a redirect from another site.

@@ -26,7 +26,7 @@ from config.model import SessionSettings
 _MOST_FIELDS = 200
 """Of a form that is kept."""
 _MOST_AT_ONCE = 5
-"""Forms of one browser; with one more, those before are given up."""
+"""Forms of one browser; with one more, the oldest is given up."""
 _ID = re.compile(r"[0-9a-f]{12}", re.ASCII)
 _UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What a page cannot hold in a field and send as it was."""
@@ -148,7 +148,7 @@ class KeptFormPage:
         return binding, form
 
     def _send_to_sign_in(self, visit: Visit, name: str) -> LoginAnswer:
-        if visit.prefers(unless_told="page") == "json":
+        if visit.prefers(unless_told="json") == "json":
             return self._answers.problem(_NOT_SIGNED_IN, fields=(self._answers.challenge,))
         path = f"{FORM_PATH}?id={name}" if _ID.fullmatch(name) else "/"
         return self._answers.to_sign_in(origin=visit.origin, path=path)
@@ -164,9 +164,9 @@ class KeptFormPage:
             for name in cookies
             if name.startswith(self._prefix) and _ID.fullmatch(name.removeprefix(self._prefix))
         ]
-        if len(names) < _MOST_AT_ONCE:
-            return ()
-        return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in names)
+        # Browsers send the oldest first (RFC 6265 section 5.4).
+        oldest = names[: max(0, len(names) + 1 - _MOST_AT_ONCE)]
+        return tuple(("Set-Cookie", self._cookie(name, "", 0)) for name in oldest)
 
     def _cookie(self, name: str, value: str, max_age: int) -> str:
         # Lax: the way back from a provider begins on its site.

@@ -423,7 +423,7 @@ class OwnAccount:
     def _send_to_sign_in(
         self, visit: Visit, path: str, problem: Problem, step_up: StepUp | None
     ) -> LoginAnswer:
-        if visit.prefers(unless_told="page") == "json":
+        if visit.prefers(unless_told="json") == "json":
             fields = (self._answers.challenge,) if problem.status == 401 else ()
             return self._answers.problem(problem, fields=fields)
         asked = visit.request.query.get("return_to", "")

@@ -130,7 +130,8 @@ class OwnSessions:
         return self._list(visit, identity, sessions, problem=problem)
 
     def _not_signed_in(self, visit: Visit) -> LoginAnswer:
-        if visit.prefers(unless_told="page") == "json":
+        # As on a protected route: whoever does not ask for a page gets 401, no way to one.
+        if visit.prefers(unless_told="json") == "json":
             return self._answers.problem(_NOT_SIGNED_IN, fields=(self._answers.challenge,))
         return self._answers.to_sign_in(origin=visit.origin, path=SESSIONS_PATH)
 

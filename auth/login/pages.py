@@ -117,8 +117,9 @@ class Pages:
         self._guards: tuple[tuple[str, str], ...] = (
             ("X-Frame-Options", "DENY"),
             ("Cross-Origin-Opener-Policy", "same-origin"),
-            # Not `no-referrer`: browsers would write `Origin: null` into our own forms.
-            ("Referrer-Policy", "same-origin"),
+            # Addresses of pages have codes and tokens, and the services behind us share their
+            # origin. Not `no-referrer`: browsers would write `Origin: null` into our own forms.
+            ("Referrer-Policy", "strict-origin"),
         )
         self.fields = (*self.kind, *self._guards)
 

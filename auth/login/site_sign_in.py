@@ -6,8 +6,6 @@
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-import msgspec
-
 from auth.cookies import set_cookie
 from auth.io.site_codes import HandedOn, SiteCodes
 from auth.login.answers import AUTHORIZE_PATH, LOGIN_PATH, ONWARD, Answers, Fields, Problem
@@ -85,11 +83,6 @@ class SiteSignIn:
         Raises:
             AuthUnavailable: the store cannot be asked.
         """
-        answer = await self._finish(visit)
-        # No page here tells the site's backend its address, which has a code.
-        return msgspec.structs.replace(answer, fields=tuple(map(_unreferred, answer.fields)))
-
-    async def _finish(self, visit: Visit) -> LoginAnswer:
         state, code = returned_state(visit), visit.request.query.get("code", "")
         if not state or not 0 < len(code) <= _LONGEST_CODE:
             return self._stray(visit, NO_STATE)
@@ -130,13 +123,6 @@ class SiteSignIn:
         if visit.identity is not None:
             return self._answers.away("/", fields=fields)
         return self._answers.error_page(visit, problem, fields=fields, again=LOGIN_PATH)
-
-
-def _unreferred(field: tuple[str, str]) -> tuple[str, str]:
-    name, value = field
-    # Not `no-referrer` on a page: forms would then say `Origin: null`, which a sign-out refuses.
-    is_page = name == "Referrer-Policy" and value != "no-referrer"
-    return (name, "strict-origin") if is_page else field
 
 
 def _is_for(visit: Visit, handed_on: HandedOn, verifier: str) -> bool:

@@ -4,9 +4,11 @@ import base64
 import hashlib
 import re
 
+import msgspec
+
 from auth.login.answers import Link
 from auth.wording import ENGLISH, built_in
-from config.model import Limits
+from config.model import Limits, Login, PageSettings
 from gateway.page import PLAIN, Page, refusal_pages
 from gateway.reading import read_request_head
 from tests.auth.login.conftest import configured
@@ -52,6 +54,17 @@ def test_it_names_the_site_if_there_is_one() -> None:
     assert title.format("") in shown()
     named = refusal_pages(configured()).render(PAGE, ENGLISH)[0].decode()
     assert title.format(" \N{EN DASH} app.example.com") in named
+
+
+def test_a_site_whose_people_sign_in_elsewhere_goes_by_its_own_name() -> None:
+    settings = configured(login=Login(sites=("https://shop.example.com",)))
+    names = []
+    for each in (settings, msgspec.structs.replace(settings, pages=PageSettings(name="Acme"))):
+        for asked in ("shop.example.com", "other.example.com"):
+            page = msgspec.structs.replace(PAGE, asked=asked)
+            body = refusal_pages(each).render(page, ENGLISH)[0].decode()
+            names += re.findall(r"<title>.* \N{EN DASH} (.*)</title>", body)
+    assert names == ["shop.example.com", "app.example.com", "Acme", "Acme"]
 
 
 def test_it_is_in_the_language_of_its_reader() -> None:

@@ -12,6 +12,7 @@ from auth.login.answers import ONWARD
 from auth.login.messages import WayBack
 from auth.origins import Origins
 from auth.policy import compile_rule
+from auth.return_url import safe_return_url
 from config.model import AccessRule, Endpoint, Limits, Login, Match, Route, Upstream
 from config.names import query_parameter
 from gateway.answer import Answer
@@ -403,6 +404,17 @@ def test_a_malformed_request_closes_the_connection() -> None:
     assert given.close
     assert problem(given)["detail"] == "The Host field is malformed."
     assert answer(ENCODED_SLASH, head()).status == 400
+
+
+def test_a_query_comes_back_as_its_sender_meant_it_also_where_rfc_3986_has_no_place_for_it() -> (
+    None
+):
+    """`?filter[name]=` of forms and links; browsers leave these characters as they are."""
+    given = answer(NOBODY, head(target="/notes?filter[a]=b|c&d={e}^`", Accept=BROWSER))
+    (location,) = values(given, "location")
+    (back,) = parse_qs(urlsplit(location).query)["return_to"]
+    assert safe_return_url(back, origins=frozenset({"http://127.0.0.1:8080"})) == back
+    assert parse_qs(urlsplit(back).query) == {"filter[a]": ["b|c"], "d": ["{e}^`"]}
 
 
 def test_an_allowed_request_is_never_answered_here() -> None:

@@ -22,6 +22,7 @@ from auth.io.provider_client import (
     Tokens,
 )
 from auth.login.provider import BegunSignIn
+from config.model import Provider
 from tests.providers.lying import SECRET, STRANGER, LyingProvider, lying_provider
 
 BEGUN = BegunSignIn(
@@ -178,6 +179,28 @@ async def test_a_provider_that_is_down_is_not_asked_by_everybody(
     lying.statuses.clear()
     clock.now += 3
     assert (await client.metadata()).issuer == lying.issuer
+
+
+async def test_who_has_waited_for_a_provider_that_is_slow_does_not_wait_again() -> None:
+    """Ten seconds for each, one after the other, would be minutes for whoever came last."""
+    clock = Clock()
+
+    class Slow(ProviderHttp):
+        asked = 0
+
+        async def __call__(self, url: str, /) -> bytes:
+            self.asked += 1
+            await asyncio.sleep(0)
+            clock.now += 10
+            raise LoadError(f"{url} did not answer in time")
+
+    http = Slow()
+    provider = Provider(id="corp", label="Corp", issuer="https://idp.example", client_id="us")
+    client = ProviderClient(provider, http, clock=lambda: clock.now)
+    told = await asyncio.gather(*(client.metadata() for _ in range(5)), return_exceptions=True)
+    assert [type(each) for each in told] == [ProviderUnavailable] * 5
+    await http.close()
+    assert http.asked == 1
 
 
 async def test_the_metadata_of_another_issuer_is_refused(

@@ -328,6 +328,6 @@ async def test_the_pages_are_whole_and_nobody_keeps_them(mail_site: Site, path: 
     assert page.faults == []
     assert field(answer, "content-language") == "de"
     assert field(answer, "cache-control") == "no-store"
-    # The secret is in the address: no other site may be told of it.
-    assert field(answer, "referrer-policy") == "same-origin"
+    # The secret is in the address: no other site may be told of it, nor a service of this one.
+    assert field(answer, "referrer-policy") == "strict-origin"
     assert all(not each.attributes.get("href", "/").startswith("http") for each in page.elements)

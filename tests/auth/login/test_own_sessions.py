@@ -180,16 +180,19 @@ async def test_a_form_without_a_choice_ends_nothing(
 
 
 async def test_a_person_who_is_not_signed_in_is_sent_to_sign_in_and_back(site: Site) -> None:
+    page = {"origin": PUBLIC, "accept": "text/html,*/*;q=0.8"}
     for method in ("GET", "POST"):
-        answer = await site.browser().send(method, SESSIONS, fields={"origin": PUBLIC})
+        answer = await site.browser().send(method, SESSIONS, fields=page)
         assert (answer.status, field(answer, "location")) == (
             303,
             "/.doorward/login?return_to=https%3A%2F%2Fapp.example.com%2F.doorward%2Fsessions",
         )
 
 
-async def test_a_program_that_is_not_signed_in_gets_401(site: Site) -> None:
-    answer = await site.browser().send("GET", SESSIONS, fields={"accept": "application/json"})
+@pytest.mark.parametrize("accept", ["application/json", "*/*", ""])
+async def test_a_program_that_is_not_signed_in_gets_401(site: Site, accept: str) -> None:
+    """Contract section 4: whoever is not about to show a page is not sent to one."""
+    answer = await site.browser().send("GET", SESSIONS, fields={"accept": accept})
     assert (answer.status, answer.error) == (401, "unauthenticated")
     assert field(answer, "www-authenticate").startswith("Cookie ")
     assert cookies_of(answer) == []

@@ -438,7 +438,7 @@ def test_every_text_and_every_edge_stands_out(
 
 def test_a_form_of_ours_is_not_made_to_say_that_it_comes_from_nowhere(pages: Pages) -> None:
     """`no-referrer` makes browsers send `Origin: null` with a form, which we refuse."""
-    assert dict(pages.fields)["Referrer-Policy"] == "same-origin"
+    assert dict(pages.fields)["Referrer-Policy"] == "strict-origin"
 
 
 @pytest.mark.parametrize("name", ["return_to", "username", "token", "signed_in_as", "problem"])

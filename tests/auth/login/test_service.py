@@ -36,7 +36,7 @@ async def test_no_answer_is_kept_framed_or_sniffed(
     if field(answer, "content-type").startswith("text/html"):
         assert field(answer, "x-frame-options") == "DENY"
         assert "default-src 'none'" in field(answer, "content-security-policy")
-        assert field(answer, "referrer-policy") == "same-origin"
+        assert field(answer, "referrer-policy") == "strict-origin"
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -72,7 +72,7 @@ async def test_who_is_not_signed_in_signs_in_first_and_comes_back_by_themselves(
     signed_in = await ada.post(f"{PUBLIC}{LOGIN}", form)
     handed_on = await ada.get(field(signed_in, "location"))
     # By a page: browsers hold redirects of the form against its `form-action`.
-    assert (handed_on.status, field(handed_on, "referrer-policy")) == (200, "same-origin")
+    assert (handed_on.status, field(handed_on, "referrer-policy")) == (200, "strict-origin")
     arrived = await ada.go_on(handed_on)
     assert field(arrived, "location") == f"{SHOP}/cart?item=7"
 

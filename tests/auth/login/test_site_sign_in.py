@@ -106,6 +106,17 @@ async def test_on_a_cluster_too_one_gets_in_and_a_sign_out_reaches_all(
         await store.close()
 
 
+async def test_who_signs_out_at_a_site_is_told_of_that_site(ada: Traveller) -> None:
+    """Not of the host where they signed in, which they may never have heard of."""
+    await ada.sign_in()
+    await ada.get(await ada.code_for(SHOP))
+    for method in ("GET", "POST"):
+        page = await ada.send(method, f"{SHOP}{LOGOUT}", fields={"origin": SHOP})
+        assert "shop.example.com" in PageReader(page.body).text
+        assert "app.example.com" not in PageReader(page.body).text
+    assert "app.example.com" in PageReader((await ada.get(f"{PUBLIC}{LOGOUT}")).body).text
+
+
 async def test_a_code_is_of_no_use_to_another_browser_and_used_up_by_it(ada: Traveller) -> None:
     """Stolen from a history, a log of a proxy, a screen."""
     await ada.sign_in()
