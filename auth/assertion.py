@@ -12,6 +12,7 @@ argument, the `jti` from a source given by the caller.
 """
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
@@ -66,7 +67,7 @@ class AssertionSigner:
         self._ring = ring
         self._new_id = new_id
         self._capacity = capacity
-        self._signed: dict[_Said, _Signed] = {}
+        self._signed: OrderedDict[_Said, _Signed] = OrderedDict()
         self._header_by_kid: dict[str, str] = {}
         self.signatures = 0
         """How many assertions were signed so far."""
@@ -110,7 +111,7 @@ class AssertionSigner:
     def _sign_and_hold(self, said: _Said, identity: Identity, audience: str, *, now: float) -> str:
         self._signed.pop(said, None)
         while len(self._signed) >= self._capacity:
-            del self._signed[next(iter(self._signed))]  # signed longest ago
+            self._signed.popitem(last=False)  # signed longest ago
         expires_at = self._expires_at(identity, now)
         assertion = self._sign(identity, audience, now=now, expires_at=expires_at)
         renew_at = now + (expires_at - now) / 2

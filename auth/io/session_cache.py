@@ -243,7 +243,7 @@ class LastRecords:
     """
 
     def __init__(self, *, most: int = 20_000) -> None:
-        self._records: dict[str, tuple[bytes, SessionRecord]] = {}
+        self._records: OrderedDict[str, tuple[bytes, SessionRecord]] = OrderedDict()
         """With the hash of what was read: the text is as long as all else that is kept of it."""
         self._most = most
         self._parts: dict[Hashable, Hashable] = {}
@@ -262,7 +262,7 @@ class LastRecords:
         record = parse_record(value)
         self._share_parts(record)
         if held is None and len(self._records) >= self._most:
-            del self._records[next(iter(self._records))]
+            self._records.popitem(last=False)
         self._records[name] = hashed, record
         return record
 
