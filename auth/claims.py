@@ -5,12 +5,13 @@ Without a mapping the registered names are read: `sub`, `name`, `email`, `roles`
 of them by a dotted path. A claim of the wrong type refuses the token: it is never guessed at.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auth.decision import Reason
 from auth.identity import Identity
-from auth.tokens import UNFIT_FOR_A_FIELD, is_fit_text
+from auth.revocation import token_ref
+from auth.tokens import UNFIT_FOR_A_FIELD, is_fit_text, numeric_date
 from config.model import TokenIssuer
 
 _MOST_MEMBERS = 1000
@@ -22,16 +23,14 @@ class UnfitClaimError(ValueError):
     """A claim that fills a part of the identity has the wrong type or unfit characters."""
 
 
-def identity_of_claims(
-    claims: Mapping[str, Any], issuer: TokenIssuer, *, token_digest: str
-) -> Identity | Reason:
+def identity_of_claims(claims: Mapping[str, Any], issuer: TokenIssuer) -> Identity | Reason:
     """Return the identity that verified *claims* of *issuer* speak for.
 
     Returns:
         `Reason.TOKEN_CLAIMS` if a claim that is needed is missing or one that is read is unfit.
     """
     try:
-        return _map_claims(claims, issuer, token_digest)
+        return _map_claims(claims, issuer)
     except UnfitClaimError:
         return Reason.TOKEN_CLAIMS
 
@@ -64,35 +63,52 @@ def _find(claims: object, path: str) -> object:
     return _MISSING
 
 
-def _map_claims(claims: Mapping[str, Any], issuer: TokenIssuer, token_digest: str) -> Identity:
+def _map_claims(claims: Mapping[str, Any], issuer: TokenIssuer) -> Identity:
     paths = issuer.claims
-
-    def claim(part: str, default: str) -> object:
-        return claim_at(claims, paths.get(part, default))
-
-    subject = claim("subject", "sub")
+    found: Iterable[Any] = map(claims.get, _REGISTERED.values())
+    if paths:
+        found = (claim_at(claims, paths.get(part, name)) for part, name in _REGISTERED.items())
+    subject, name, tenant, email, roles, groups, scopes = found
     if not is_fit_text(subject):
         raise UnfitClaimError("subject")
-    scopes = claim("scopes", "scope")
     if scopes is None and "scopes" not in paths:
         scopes = claims.get("scp")
+    jti, expires_at = claims.get("jti"), float(claims["exp"])
     return Identity(
-        subject=str(subject),
+        subject=subject,
         method="bearer",
-        name=_text(claim("name", "name")),
-        tenant=_text(claim("tenant", "tenant")),
-        email=_email(claims, claim("email", "email"), mapped="email" in paths),
-        roles=_texts(claim("roles", "roles")),
-        groups=_texts(claim("groups", "groups")),
+        name=_text(name),
+        tenant=_text(tenant),
+        email=_email(claims, email, mapped="email" in paths),
+        roles=_texts(roles),
+        groups=_texts(groups),
         scopes=_scopes(scopes),
         auth_time=_whole_seconds(claims.get("auth_time")),
         amr=_texts(claims.get("amr")),
         acr=_acr(claims.get("acr")),
         issuer=issuer.issuer,
-        token_digest=token_digest,
-        expires_at=float(claims["exp"]),
+        token=token_ref(
+            issuer=issuer.issuer,
+            subject=subject,
+            jti=jti if isinstance(jti, str) else "",
+            issued_at=numeric_date(claims.get("iat")) or 0.0,
+            expires_at=expires_at,
+        ),
+        expires_at=expires_at,
         claims=claims,
     )
+
+
+_REGISTERED = {
+    "subject": "sub",
+    "name": "name",
+    "tenant": "tenant",
+    "email": "email",
+    "roles": "roles",
+    "groups": "groups",
+    "scopes": "scope",
+}
+"""The parts of an identity that a route file may map, and the claims that fill them otherwise."""
 
 
 def _text(value: object) -> str:
@@ -116,7 +132,7 @@ def _texts(value: object) -> tuple[str, ...]:
         return (_text(value),) if value else ()
     if not isinstance(value, list) or len(value) > _MOST_MEMBERS:
         raise UnfitClaimError("not a list of texts")
-    if not all(is_fit_text(member) for member in value):
+    if not all(map(is_fit_text, value)):
         raise UnfitClaimError("a member is not a text that may be passed on")
     return tuple(value)
 

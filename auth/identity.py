@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from auth.revocation import TokenRef
+
 Method = Literal["session", "bearer"]
 
 
@@ -31,8 +33,8 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who says so: empty for a session, the token's issuer for a bearer token."""
     session_digest: str = ""
     """The session's digest (`auth.session.digest`), empty for a bearer token."""
-    token_digest: str = ""
-    """Hex SHA-256 of the whole bearer token, empty for a session: tells two tokens apart."""
+    token: TokenRef | None = None
+    """What names the bearer token in the store; None for a session."""
     expires_at: float = 0.0
     """Epoch seconds after which this identity is nobody's any more."""
     claims: Mapping[str, object] = {}

@@ -9,11 +9,9 @@ from typing import Protocol
 from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.ports import TokenRevocations
-from auth.revocation import TokenRef, token_ref
+from auth.revocation import TokenRef
 
 _REVOKED = Rejected(Reason.TOKEN_REVOKED)
-# As many as the verifier remembers.
-_MOST_REFERENCES = 10_000
 
 
 class SignatureVerifier(Protocol):
@@ -34,14 +32,13 @@ class RevocableTokens:
     def __init__(self, verifier: SignatureVerifier, revocations: TokenRevocations) -> None:
         self._verifier = verifier
         self._revocations = revocations
-        self._references: dict[str, TokenRef] = {}
 
     def peek(self, token: str) -> Caller | None:
         """Return the verdict if both the verifier's and the store's are at hand."""
         caller = self._verifier.verify_at_once(token)
         if not isinstance(caller, Authenticated):
             return caller
-        revoked = self._revocations.peek_revoked(self._reference(caller.identity))
+        revoked = self._revocations.peek_revoked(_reference(caller.identity))
         if revoked is None:
             return None
         return _REVOKED if revoked else caller
@@ -59,28 +56,12 @@ class RevocableTokens:
         if not isinstance(caller, Authenticated):
             return caller
         revoked = await self._revocations.is_revoked(
-            self._reference(caller.identity), serve_cached=serve_cached
+            _reference(caller.identity), serve_cached=serve_cached
         )
         return _REVOKED if revoked else caller
 
-    def _reference(self, identity: Identity) -> TokenRef:
-        """Return what names the token in the store; made once, it costs two hashes."""
-        reference = self._references.get(identity.token_digest)
-        if reference is None:
-            reference = reference_of(identity)
-            if len(self._references) >= _MOST_REFERENCES:
-                self._references.clear()
-            self._references[identity.token_digest] = reference
-        return reference
 
-
-def reference_of(identity: Identity) -> TokenRef:
-    """Return what names the bearer token behind *identity* in the store."""
-    jti, issued_at = identity.claims.get("jti"), identity.claims.get("iat")
-    return token_ref(
-        issuer=identity.issuer,
-        subject=identity.subject,
-        jti=jti if isinstance(jti, str) else "",
-        issued_at=float(issued_at) if isinstance(issued_at, int | float) else 0.0,
-        expires_at=identity.expires_at,
-    )
+def _reference(identity: Identity) -> TokenRef:
+    # Who has none comes from nowhere that could tell whether it was revoked.
+    assert identity.token is not None
+    return identity.token

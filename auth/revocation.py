@@ -45,7 +45,7 @@ _REST = 16 ** (_BUCKET_DIGITS - 1)
 
 def _name_of(*parts: str) -> str:
     """Hash *parts*, each with its length before it: ("a", "bc") and ("ab", "c") must differ."""
-    text = "".join(f"{len(part)}:{part}" for part in parts)
+    text = "".join([f"{len(part)}:{part}" for part in parts])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -18,7 +18,7 @@ import re
 from binascii import a2b_base64
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -37,24 +37,37 @@ _LONGEST_TEXT = 256
 _LATEST_TIME = 2**53
 """Beyond it a double does not hold every second, so two readers could disagree."""
 
-_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_LAST_BY_REMAINDER = (_ALPHABET, "", _ALPHABET[::16], _ALPHABET[::4])
+_COMPACT = re.compile(rb"(([A-Za-z0-9_-]++)\.([A-Za-z0-9_-]++))\.([A-Za-z0-9_-]++)")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_LAST_BY_REMAINDER = (_ALPHABET, b"", _ALPHABET[::16], _ALPHABET[::4])
 """Characters that may end a part, by its length modulo 4: 4 or 2 bits of the last are unused."""
+_PADDING = (b"", b"===", b"==", b"=")
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 BEARER_TYPES = frozenset({"jwt", "at+jwt", "application/at+jwt", "application/jwt"})
 """RFC 9068 section 4 and, because most issuers write nothing better, plain `JWT`."""
 _MEANING_CHANGED = ("crit", "b64", "zip", "enc", "p2c")
-_OTHER_ROLES = ("nonce", "at_hash", "c_hash", "s_hash", "events")
+# RFC 8725 3.12: an ID token or a logout token is no access token. RFC 9449, RFC 8705: one with
+# `cnf` is bound to a key whose possession was not proven here.
+_NOT_OF_A_BEARER = frozenset(("nonce", "at_hash", "c_hash", "s_hash", "events", "cnf"))
 UNFIT_FOR_A_FIELD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Controls, line separators, lone surrogates: what must not get near a field value or a log."""
+
+
+class SignedText(msgspec.Struct, frozen=True):
+    """A JWS in compact form whose header is in order; its payload has not been looked at."""
+
+    algorithm: str
+    kid: str | None
+    payload: bytes
+    signing_input: bytes
+    """What the signature is over (RFC 7515 section 5.1): the first two parts as they came."""
+    signature: bytes
 
 
 class UnverifiedToken(msgspec.Struct, frozen=True):
     """A token that is well formed. Nothing in it may be believed yet."""
 
-    algorithm: str
-    kid: str | None
+    signed: SignedText
     claims: Mapping[str, Any]
 
 
@@ -78,14 +91,6 @@ def read_json_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-class SignedText(NamedTuple):
-    """A JWS in compact form whose header is in order; its payload has not been looked at."""
-
-    algorithm: str
-    kid: str | None
-    payload: bytes
-
-
 def read_token(token: str, *, types: frozenset[str] = BEARER_TYPES) -> UnverifiedToken | Reason:
     """Read *token* without believing it, or say what is wrong with its form; see `read_compact`."""
     read = read_compact(token, types=types)
@@ -97,7 +102,7 @@ def read_token(token: str, *, types: frozenset[str] = BEARER_TYPES) -> Unverifie
         return Reason.TOKEN_MALFORMED
     if b"\\u0000" in read.payload:
         return Reason.TOKEN_CLAIMS  # whoever reads a claim in C sees it end there
-    return UnverifiedToken(read.algorithm, read.kid, claims)
+    return UnverifiedToken(read, claims)
 
 
 def read_compact(token: str, *, types: frozenset[str] = BEARER_TYPES) -> SignedText | Reason:
@@ -108,16 +113,18 @@ def read_compact(token: str, *, types: frozenset[str] = BEARER_TYPES) -> SignedT
     """
     if len(token) > LONGEST_TOKEN:
         return Reason.TOKEN_MALFORMED
-    parts = _COMPACT.fullmatch(token)
-    if parts is None:
+    compact = _COMPACT.fullmatch(token.encode("utf-8", "surrogatepass"))
+    if compact is None:
         return Reason.TOKEN_MALFORMED
+    signing_input, first, second, third = compact.groups()
     try:
-        header = _read_header(parts[1], types)
-        payload = decode_base64url(parts[2])
-        decode_base64url(parts[3])
+        header = _read_header(first, types)
+        payload, signature = decode_base64url(second), decode_base64url(third)
     except ValueError:
         return Reason.TOKEN_MALFORMED
-    return header if isinstance(header, Reason) else SignedText(*header, payload)
+    if isinstance(header, Reason):
+        return header
+    return SignedText(*header, payload, signing_input, signature)
 
 
 def issuer_of(token: UnverifiedToken) -> str:
@@ -137,12 +144,7 @@ def check_claims(claims: Mapping[str, Any], issuer: TokenIssuer, now: float) -> 
         return Reason.TOKEN_AUDIENCE
     if not is_fit_text(claims.get("sub")):
         return Reason.TOKEN_CLAIMS
-    if any(name in claims for name in _OTHER_ROLES):
-        return (
-            Reason.TOKEN_CLAIMS
-        )  # RFC 8725 3.12: an ID token or a logout token is no access token
-    if "cnf" in claims:
-        # RFC 9449, RFC 8705: bound to a key whose possession was not proven here.
+    if not _NOT_OF_A_BEARER.isdisjoint(claims):
         return Reason.TOKEN_CLAIMS
     return _check_times(claims, now)
 
@@ -157,7 +159,7 @@ def is_fit_text(value: object) -> bool:
 
 
 @lru_cache(maxsize=64)  # an issuer writes the same header into all its tokens
-def _read_header(part: str, types: frozenset[str]) -> tuple[str, str | None] | Reason:
+def _read_header(part: bytes, types: frozenset[str]) -> tuple[str, str | None] | Reason:
     """Return the algorithm and the key's id, or what is wrong; raise `ValueError` if unreadable."""
     header = read_json_object(decode_base64url(part))
     algorithm = header.get("alg")
@@ -178,12 +180,13 @@ def _read_header(part: str, types: frozenset[str]) -> tuple[str, str | None] | R
 
 
 def _names_us(audience: object, issuer: TokenIssuer) -> bool:
-    audiences = [audience] if isinstance(audience, str) else audience
-    if not isinstance(audiences, list) or not audiences:
+    if isinstance(audience, str):
+        return audience in issuer.audience
+    if not isinstance(audience, list) or not audience:
         return False
-    if not all(isinstance(name, str) for name in audiences):
+    if not all(isinstance(name, str) for name in audience):
         return False
-    known = [name in issuer.audience for name in audiences]
+    known = [name in issuer.audience for name in audience]
     # A token for somebody else too can be replayed here by that somebody.
     return all(known) if issuer.strict_audience else any(known)
 
@@ -204,21 +207,22 @@ def _check_times(claims: Mapping[str, Any], now: float) -> Reason | None:
 
 def numeric_date(value: object) -> float | None:
     """Read a NumericDate (RFC 7519 section 2): a number, and neither text nor a boolean."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is not int and type(value) is not float:
         return None
     return float(value) if 0 <= value <= _LATEST_TIME else None
 
 
-def decode_base64url(part: str) -> bytes:
+def decode_base64url(part: bytes) -> bytes:
     """Decode unpadded base64url in its one canonical form.
 
     The unused low bits of the last character must be zero (RFC 4648 section 3.5): else one token
     would have several spellings.
     """
-    if part[-1] not in _LAST_BY_REMAINDER[len(part) % 4]:
+    remainder = len(part) % 4
+    if part[-1] not in _LAST_BY_REMAINDER[remainder]:
         raise ValueError("not canonical base64url")
     # `base64.urlsafe_b64decode` does the same and takes half as long again.
-    return a2b_base64(part.encode().translate(_TO_STANDARD) + b"=" * (-len(part) % 4))
+    return a2b_base64(part.translate(_TO_STANDARD) + _PADDING[remainder])
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Permits:
         values = _values(reads, matched, head) if reads else _NOTHING
         if values is None:
             return conclude(matched, caller, head, now)
-        name = (identity.session_digest or identity.token_digest, route, values)
+        name = (identity.session_digest or identity.token, route, values)
         given = self._given.get(name)
         if given is not None and given[0] is caller:
             return given[1]

@@ -277,17 +277,18 @@ class ProviderClient:
         read = read_token(token, types=types)
         if isinstance(read, Reason):
             raise RefusedToken(f"it is no good: {read}")
-        if read.algorithm not in metadata.algorithms:
+        signed = read.signed
+        if signed.algorithm not in metadata.algorithms:
             raise RefusedToken("it is signed with an algorithm that the provider does not announce")
         try:
-            key = await self._issuer_keys(metadata).find(read.kid, read.algorithm)
+            key = await self._issuer_keys(metadata).find(signed.kid, signed.algorithm)
         except AuthUnavailable as error:
             raise ProviderUnavailable(str(error)) from error
         if key is None:
             raise RefusedToken("the provider has published no key of its kid")
-        if not is_signed(token, key, read.algorithm):
+        if not is_signed(signed, key):
             raise RefusedToken("its signature is wrong")
-        return read.algorithm, read.claims
+        return signed.algorithm, read.claims
 
     async def close(self) -> None:
         """Stop keeping the keys fresh."""

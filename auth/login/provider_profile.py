@@ -118,7 +118,7 @@ def record_of(
     reader = TokenIssuer(
         issuer=provider.issuer, audience=(provider.client_id,), algorithms=(), claims=paths
     )
-    who = identity_of_claims(claims, reader, token_digest="")
+    who = identity_of_claims(claims, reader)
     if isinstance(who, Reason):
         raise UnfitProfile(
             "a claim that fills a part of the identity is missing, of the wrong type or unfit"

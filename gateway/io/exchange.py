@@ -16,7 +16,6 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Protocol
 
 from auth.decision import Allow, Reason
-from auth.revocable_tokens import reference_of
 from auth.revocation import TokenRef
 from gateway.answer import Answer
 from gateway.events import ExchangeFinished
@@ -127,7 +126,6 @@ class Exchange:
         "_chunked",
         "_expiry",
         "_room",
-        "_token",
         "_waiter",
         "access_token",
         "admitted",
@@ -197,7 +195,6 @@ class Exchange:
         self._blocked = False
         self._room: asyncio.Future[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
-        self._token: TokenRef | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._began_at = monotonic()
 
@@ -272,9 +269,7 @@ class Exchange:
     def token(self) -> TokenRef | None:
         """The bearer token in whose name it runs, as revocations name it."""
         identity = self.permit.identity if self.permit else None
-        if self._token is None and identity is not None and identity.method == "bearer":
-            self._token = reference_of(identity)
-        return self._token
+        return identity.token if identity else None
 
     @property
     def is_blocked(self) -> bool:

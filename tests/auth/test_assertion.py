@@ -75,7 +75,7 @@ def test_an_assertion_says_what_the_contract_says() -> None:
 
 def test_what_is_not_known_is_not_said() -> None:
     signing = signer()
-    bearer = Identity(subject="robot", method="bearer", token_digest="t", expires_at=NOW + 100)
+    bearer = Identity(subject="robot", method="bearer", expires_at=NOW + 100)
     claims = verified(signing.assertion_for(bearer, "notes", NOW), signing)
     assert "sid" not in claims
     assert "auth_time" not in claims
@@ -105,7 +105,7 @@ def test_a_clock_that_was_set_back_does_not_keep_an_assertion_of_the_future() ->
         msgspec.structs.replace(ALICE, session_digest="e" * 64),
         msgspec.structs.replace(ALICE, roles=("editor",)),
         msgspec.structs.replace(ALICE, subject="bob"),
-        msgspec.structs.replace(ALICE, session_digest="", token_digest="d" * 64, subject="bob"),
+        msgspec.structs.replace(ALICE, session_digest="", subject="bob"),
     ],
 )
 def test_nobody_gets_the_assertion_of_another_identity(other: Identity) -> None:
@@ -179,9 +179,9 @@ def test_a_rotation_is_published_before_it_signs_and_the_old_key_stays_known() -
 
 def test_tokens_that_say_the_same_share_an_assertion_that_outlives_none_of_them() -> None:
     signing = signer()
-    first = Identity("robot", "bearer", token_digest="1", expires_at=NOW + 40)
-    second = msgspec.structs.replace(first, token_digest="2", expires_at=NOW + 50)
-    ending = msgspec.structs.replace(first, token_digest="3", expires_at=NOW + 10)
+    first = Identity("robot", "bearer", expires_at=NOW + 40)
+    second = msgspec.structs.replace(first, expires_at=NOW + 50)
+    ending = msgspec.structs.replace(first, expires_at=NOW + 10)
     shared = signing.assertion_for(first, "notes", NOW)
     assert signing.assertion_for(second, "notes", NOW) is shared
     assert signing.signatures == 1

@@ -5,6 +5,7 @@ import pytest
 from auth.claims import claim_at, identity_of_claims
 from auth.decision import Reason
 from auth.identity import Identity
+from auth.revocation import TokenRef, epoch_name, token_name, token_ref
 from config.model import TokenIssuer
 
 ISSUER = "https://idp.example.com"
@@ -13,7 +14,7 @@ ISSUER = "https://idp.example.com"
 def identity(paths: dict[str, str] | None = None, **claims: Any) -> Identity | Reason:
     issuer = TokenIssuer(ISSUER, ("gw",), ("ES256",), claims=paths or {})
     everything = {"iss": ISSUER, "sub": "alice", "exp": 2000, **claims}
-    return identity_of_claims(everything, issuer, token_digest="d")
+    return identity_of_claims(everything, issuer)
 
 
 def test_the_registered_names_are_read_without_a_mapping() -> None:
@@ -42,9 +43,27 @@ def test_the_registered_names_are_read_without_a_mapping() -> None:
         auth_time=1000,
         amr=("pwd",),
         issuer=ISSUER,
-        token_digest="d",
+        token=found.token,
         expires_at=2000.0,
         claims=found.claims,
+    )
+
+
+def test_a_token_is_named_by_its_issuer_its_id_its_subject_and_its_time() -> None:
+    found = identity(jti="j1", iat=100)
+    assert isinstance(found, Identity)
+    name, epoch = token_name(ISSUER, "j1"), epoch_name(ISSUER, "alice")
+    assert found.token == TokenRef(name, epoch, 100.0, 2000.0)
+
+
+@pytest.mark.parametrize("jti", [{}, {"jti": 5}, {"jti": ""}])
+def test_a_token_whose_id_is_no_text_is_named_by_its_subject_and_its_time(
+    jti: dict[str, Any],
+) -> None:
+    found = identity({"subject": "uid"}, uid="bob", iat=100, **jti)
+    assert isinstance(found, Identity)
+    assert found.token == token_ref(
+        issuer=ISSUER, subject="bob", jti="", issued_at=100.0, expires_at=2000.0
     )
 
 

@@ -6,17 +6,16 @@ import pytest
 from auth.decision import Reason
 from auth.identity import Authenticated, Caller, Identity, Rejected
 from auth.ports import AuthUnavailable, Ended
-from auth.revocable_tokens import _MOST_REFERENCES, RevocableTokens
-from auth.revocation import TokenRef, epoch_name, token_name
+from auth.revocable_tokens import RevocableTokens
+from auth.revocation import TokenRef
 
 GOOD = Authenticated(
     Identity(
         "u1",
         method="bearer",
         issuer="https://idp",
-        token_digest="d1",
+        token=TokenRef("n1", "e1", 100.0, 900.0),
         expires_at=900.0,
-        claims={"jti": "j1", "iat": 100},
     )
 )
 BAD = Rejected(Reason.TOKEN_SIGNATURE)
@@ -94,14 +93,12 @@ def test_an_unknown_token_is_not_asked_for() -> None:
     assert not revocations.asked
 
 
-def test_a_token_is_named_by_its_issuer_its_id_its_subject_and_its_time() -> None:
+def test_the_store_is_asked_for_the_token_by_the_name_that_its_claims_gave_it() -> None:
     revocations = Revocations(revoked=False)
     tokens = RevocableTokens(Signatures(GOOD), revocations)
     tokens.peek("t")
     asyncio.run(tokens.verify("t"))
-    assert revocations.asked[0] is revocations.asked[1]
-    name, epoch = token_name("https://idp", "j1"), epoch_name("https://idp", "u1")
-    assert revocations.asked[0] == TokenRef(name, epoch, 100.0, 900.0)
+    assert [each is GOOD.identity.token for each in revocations.asked] == [True, True]
 
 
 def test_a_token_with_a_good_signature_is_not_let_in_before_its_revocation_is_known() -> None:
@@ -116,18 +113,7 @@ def test_an_outage_leaves_a_token_for_as_long_as_the_route_says() -> None:
     assert revocations.served_cached == 7.0
 
 
-def test_the_names_of_tokens_are_remembered_within_bounds() -> None:
-    """Whoever has an issuer's tokens has many; the memory of their names must not be theirs."""
-
-    class Many(Signatures):
-        def verify_at_once(self, token: str) -> Caller | None:
-            return Authenticated(msgspec.structs.replace(GOOD.identity, token_digest=token))
-
-    revocations = Revocations(revoked=False)
-    tokens = RevocableTokens(Many(GOOD), revocations)
-    for number in range(_MOST_REFERENCES + 1):
-        tokens.peek(str(number))
-    assert len(tokens._references) == 1
-    tokens.peek("0")
-    assert revocations.asked[0] == revocations.asked[-1]
-    assert revocations.asked[0] is not revocations.asked[-1]
+def test_a_caller_of_whom_nobody_can_tell_is_never_let_in() -> None:
+    nameless = Authenticated(msgspec.structs.replace(GOOD.identity, token=None))
+    with pytest.raises(AssertionError):
+        RevocableTokens(Signatures(nameless), Revocations(revoked=False)).peek("t")

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auth.decision import Reason
-from auth.tokens import UnverifiedToken, check_claims, issuer_of, read_json_object, read_token
+from auth.tokens import (
+    SignedText,
+    UnverifiedToken,
+    check_claims,
+    issuer_of,
+    read_json_object,
+    read_token,
+)
 from config.model import TokenIssuer
 
 
@@ -20,8 +27,10 @@ def part(value: object) -> str:
 def test_a_well_formed_token_is_read_without_being_believed() -> None:
     token = f"{part({'alg': 'ES256', 'kid': 'k'})}.{part({'iss': 'x', 'sub': 'a'})}.AAAA"
     read = read_token(token)
-    assert read == UnverifiedToken("ES256", "k", {"iss": "x", "sub": "a"})
     assert isinstance(read, UnverifiedToken)
+    assert read.claims == {"iss": "x", "sub": "a"}
+    signing_input, payload = token.rpartition(".")[0].encode(), b'{"iss": "x", "sub": "a"}'
+    assert read.signed == SignedText("ES256", "k", payload, signing_input, bytes(3))
     assert issuer_of(read) == "x"
 
 
@@ -161,7 +170,9 @@ def test_a_token_of_another_form_is_refused(token: str, reason: Reason) -> None:
 
 @pytest.mark.parametrize("issuer", [None, 5, ["https://idp.example.com"]])
 def test_a_token_whose_issuer_is_no_text_names_none(issuer: object) -> None:
-    assert issuer_of(UnverifiedToken("ES256", None, {"iss": issuer})) == ""
+    assert (
+        issuer_of(UnverifiedToken(SignedText("ES256", None, b"", b"", b""), {"iss": issuer})) == ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -282,13 +282,14 @@ def token(data: bytes) -> None:
     if isinstance(read, Reason):
         return
     assert re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", text)
-    assert read.algorithm
+    assert read.signed.algorithm
+    assert read.signed.signing_input == text.rpartition(".")[0].encode()
     refused = check_claims(read.claims, TOKEN_ISSUER, NOW)
     if refused is not None:
         return
     assert read.claims["iss"] == TOKEN_ISSUER.issuer
     assert {"exp", "iat", "sub", "aud"} <= read.claims.keys()
-    who = identity_of_claims(read.claims, TOKEN_ISSUER, token_digest="d")
+    who = identity_of_claims(read.claims, TOKEN_ISSUER)
     if isinstance(who, Reason):
         return
     assert NOW < who.expires_at <= NOW + LONGEST_LIFETIME + CLOCK_SKEW

@@ -29,10 +29,10 @@ def test_another_identity_never_gets_a_remembered_block() -> None:
 
 def test_another_token_of_the_same_person_gets_the_block_that_says_the_same() -> None:
     blocks = IdentityBlocks(HEADERS)
-    first = blocks.block(msgspec.structs.replace(ADA, token_digest="1"), "a.b.c")
+    first = blocks.block(msgspec.structs.replace(ADA, expires_at=1.0), "a.b.c")
 
-    assert blocks.block(msgspec.structs.replace(ADA, token_digest="2"), "a.b.c") is first
-    more = msgspec.structs.replace(ADA, roles=("admin",), token_digest="3")
+    assert blocks.block(msgspec.structs.replace(ADA, expires_at=2.0), "a.b.c") is first
+    more = msgspec.structs.replace(ADA, roles=("admin",), expires_at=3.0)
     assert b"X-Auth-Roles: admin\r\n" in blocks.block(more, "a.b.c")
 
 

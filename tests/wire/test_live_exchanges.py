@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from auth.authentication import Authenticator
 from auth.identity import Authenticated, Caller, Identity
-from auth.revocable_tokens import reference_of
+from auth.revocation import TokenRef, token_ref
 from auth.session import digest
 from config.model import AccessRule, Route, TokenIssuer
 from tests.gateway.io.harness import (
@@ -191,13 +191,14 @@ class OneToken:
 async def test_a_stream_of_a_bearer_token_ends_with_the_token_alone(ending: str) -> None:
     issuer = TokenIssuer("https://idp.example", ("api",), ("ES256",), jwks_file="none.json")
     expires_at = time() + (0.2 if ending == "expired" else 60)
+
+    def named(jti: str) -> TokenRef:
+        return token_ref(
+            issuer=issuer.issuer, subject="u1", jti=jti, issued_at=time(), expires_at=expires_at
+        )
+
     identity = Identity(
-        "u1",
-        method="bearer",
-        issuer=issuer.issuer,
-        token_digest="d" * 64,
-        expires_at=expires_at,
-        claims={"jti": "t1", "iat": int(time())},
+        "u1", method="bearer", issuer=issuer.issuer, token=named("t1"), expires_at=expires_at
     )
     async with upstream(Streaming()) as backend:
         settings = replace(configuration(one_upstream(backend), [PRIVATE]), tokens=(issuer,))
@@ -210,13 +211,12 @@ async def test_a_stream_of_a_bearer_token_ends_with_the_token_alone(ending: str)
             running.server.replace_snapshot(replace(running.state, authenticator=authenticator))
             request = b"GET /private/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a.b.c\r\n\r\n"
             (client,) = await streams_of(running, request)
-            assert running.server.live_tokens() == [reference_of(identity)]
+            assert running.server.live_tokens() == [identity.token]
             assert running.server.live_sessions() == set()
             if ending == "all sessions":
                 running.server.close_sessions(None)
             elif ending != "expired":
-                claims = {"jti": "t1" if ending == "revoked" else "t2"}
-                revoked = reference_of(replace(identity, claims=claims))
+                revoked = named("t1" if ending == "revoked" else "t2")
                 running.server.close_sessions({revoked.name})
 
             assert await client.at_end(0.4) is (ending in ("revoked", "expired"))

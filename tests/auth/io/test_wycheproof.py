@@ -54,7 +54,7 @@ def is_good(jws: str, keys: list[Json]) -> bool:
         key = read_key_set(json.dumps({"keys": keys}).encode()).find(read.kid, read.algorithm)
     except KeySetError:
         return False
-    return key is not None and is_signed(jws, key, read.algorithm)
+    return key is not None and is_signed(read, key)
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
