@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from auth.decision import Reason
@@ -18,6 +18,9 @@ from auth.tokens import (
     read_token,
 )
 from config.model import TokenIssuer
+
+# How long an input takes says how busy the machine is.
+AT_ANY_PACE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def part(value: object) -> str:
@@ -70,6 +73,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@AT_ANY_PACE
 @given(st.dictionaries(st.text("ab"), VALUES), st.booleans(), st.sampled_from([(",", ":"), None]))
 def test_an_object_is_read_as_it_was_written_whatever_its_writer_s_style(
     value: dict[str, Any],
@@ -82,11 +86,13 @@ def test_an_object_is_read_as_it_was_written_whatever_its_writer_s_style(
     assert json.dumps(read) == json.dumps(value), "1 is not 1.0, nor True"
 
 
+@AT_ANY_PACE
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     assert isinstance(read_token(text), Reason)
 
 
+@AT_ANY_PACE
 @given(st.binary(), st.binary(), st.binary())
 def test_no_content_raises(header: bytes, payload: bytes, signature: bytes) -> None:
     parts = [
@@ -103,6 +109,7 @@ JSON = st.recursive(
 )
 
 
+@AT_ANY_PACE
 @given(st.dictionaries(NAMES, JSON))
 def test_no_claims_raise_and_none_by_chance_are_good(claims: dict[str, object]) -> None:
     issuer = TokenIssuer("https://idp.example.com", ("gw",), ("ES256",))
