@@ -229,6 +229,8 @@ def read_catalogue(language: str, text: str) -> Catalog:
         raise CatalogueError(str(error).partition(" on ")[0], error.lineno + 1) from error
     except (ValueError, LookupError) as error:  # a header that makes no sense
         raise CatalogueError(str(error), 1) from error
+    if catalogue.charset.lower() != "utf-8":  # it would say something else, or nothing
+        raise CatalogueError("a catalogue is UTF-8, and says so: charset=UTF-8", 1)
     for message in catalogue:
         if not message.id or message.fuzzy:
             continue

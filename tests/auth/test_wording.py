@@ -15,6 +15,7 @@ from auth.wording import (
     phrase,
     placeholders,
     read_wording,
+    site_wordings,
 )
 from tests.auth.phrases import LANGUAGES, lacking, phrases
 
@@ -196,6 +197,41 @@ def test_a_catalogue_that_would_fail_when_it_is_shown_is_refused(
     with pytest.raises(CatalogueError, match=words) as refused:
         read_wording("fr", catalogue(text))
     assert refused.value.line == line
+
+
+def test_a_percent_sign_is_written_twice_and_is_no_value() -> None:
+    french = read_wording("fr", catalogue('msgid "100%% %(a)s"\nmsgstr "%(a)s : 100 %%"\n'))
+    assert french.say("100%% %(a)s", a="x") == "x : 100 %"
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("Content-Type: text/plain; charset=latin-1", "charset=UTF-8"),
+        ("Content-Type: text/plain; charset=nosuch", "charset=UTF-8"),
+        ("Plural-Forms: nplurals=x; plural=n", "invalid literal"),
+        ("POT-Creation-Date: yesterday", "yesterday"),
+    ],
+)
+def test_a_catalogue_with_a_header_that_makes_no_sense_is_refused(header: str, words: str) -> None:
+    with pytest.raises(CatalogueError, match=words) as refused:
+        read_wording("fr", f'msgid ""\nmsgstr "{header}\\n"\n')
+    assert refused.value.line == 1
+
+
+def test_a_site_has_our_languages_its_own_and_its_own_words_in_ours() -> None:
+    german = catalogue('msgid "Sign in"\nmsgstr "Hereinspaziert"\n')
+    french = catalogue('msgid "Sign in"\nmsgstr "Se connecter"\n')
+    wordings = site_wordings({"de": german, "fr": french}, default="fr")
+    said = {language: wordings.choose(language).say("Sign in") for language in ("de", "fr", "en")}
+    assert said == {"de": "Hereinspaziert", "fr": "Se connecter", "en": "Sign in"}
+    assert wordings.choose("de").say("Sign out") == built_in()["de"].say("Sign out") != "Sign out"
+    assert wordings.choose("ja").language == "fr"
+
+
+def test_a_site_cannot_speak_a_language_that_is_not_there() -> None:
+    with pytest.raises(KeyError):
+        site_wordings({}, default="fr")
 
 
 def test_a_form_for_one_may_leave_the_number_out() -> None:
