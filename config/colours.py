@@ -38,11 +38,8 @@ def mixed(one: str, other: str, share: float) -> str:
 def readable(given: str, *, dark: bool) -> str:
     """Return *given*, or the nearest shade of it that can be read on our light or *dark* ground."""
     ground, towards = (DARK_GROUND, "#ffffff") if dark else (LIGHT_GROUND, "#000000")
-    for step in range(101):
-        shade = mixed(given, towards, step / 100)
-        if contrast(shade, ground) >= READABLE:
-            return shade
-    raise AssertionError("white and black can be read")
+    shades = (mixed(given, towards, step / 100) for step in range(101))
+    return next(shade for shade in shades if contrast(shade, ground) >= READABLE)
 
 
 def _channels(given: str) -> tuple[int, ...]:

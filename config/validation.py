@@ -37,7 +37,6 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "integer": (int,),
     "number": (int, float),
     "boolean": (bool,),
-    "null": (type(None),),
 }
 _CALLED: Final = {
     "object": "a mapping",
@@ -114,7 +113,7 @@ def _type_name(value: Any) -> str:
     for name in ("boolean", "integer", "number", "string", "object", "array"):
         if isinstance(value, _TYPES[name]):
             return name
-    return "null"
+    raise ValueError(f"no check for the choice {value!r}")
 
 
 def _called(name: str) -> str:
@@ -127,7 +126,9 @@ def _compile_type(
     accepted = tuple(kind for each in types for kind in _TYPES[each])
     bool_too = "boolean" in types or not types
     expected = schema.get("title") or " or ".join(_CALLED[each] for each in types)
-    only = checks[0] if len(checks) == 1 else None
+    if len(checks) > 1:
+        raise ValueError(f"{name}: several checks of one value; name its types in anyOf")
+    of_type = checks[0] if checks else None
     wants_text = types == ("string",) and schema.keys().isdisjoint({"enum", "format"})
     hidden = schema.get("writeOnly", False)
     choices = f"one of {_choices(schema['enum'])}" if "enum" in schema else expected
@@ -140,11 +141,8 @@ def _compile_type(
                 hint = f'; quote it to make it text: "{found}"'
             report(place, f"{_called(name)}{choices} is needed here, not {found}{hint}")
             return
-        if only is not None:
-            only(value, place, report)
-            return
-        for each in checks:
-            each(value, place, report)
+        if of_type is not None:
+            of_type(value, place, report)
 
     return check
 

@@ -175,6 +175,18 @@ def test_the_content_of_a_scalar_is_found_behind_its_quote(
     assert document.content_place(document.root.places["w"]) == place
 
 
+def test_the_places_to_fill_are_found_in_mappings_and_lists() -> None:
+    document = read_document("a: x${A}\nb: [1, '${B}', {c: $C}]\n")
+    (mapping, key), (items, index) = document.holes
+    assert (mapping is document.root, key) == (True, "a")
+    assert (items is document.root["b"], index) == (True, 1)
+
+
+def test_a_place_that_is_not_in_the_text_is_its_own_content() -> None:
+    document = read_document("w: 1\n")
+    assert [document.content_place(place) for place in ((0, 1), (9, 1))] == [(0, 1), (9, 1)]
+
+
 def test_a_quoted_text_cannot_write_to_the_terminal() -> None:
     assert quoted("a\x1b[31m\n" + "b" * 100) == '"a\\x1b[31m\\n' + "b" * 50 + '..."'
 

@@ -11,6 +11,7 @@ from config.names import (
     ldap_dn,
     method,
     name,
+    namespace,
     query_parameter,
     request_line,
     sender,
@@ -41,6 +42,12 @@ def test_a_cookie_name_is_a_token_without_prefix() -> None:
     for bad in ("", "a b", "a;b", "a=b", "__Host-a", "__secure-a", "a" * 65):
         with pytest.raises(ValueError, match=r"[a-z]"):
             cookie_name(bad)
+
+
+def test_a_namespace_is_a_name_or_nothing() -> None:
+    assert (namespace(""), namespace("corp")) == ("", "corp")
+    with pytest.raises(ValueError, match="a name has"):
+        namespace("a b")
 
 
 def test_an_acr_fits_into_a_list_with_spaces_and_into_quotes() -> None:

@@ -127,6 +127,33 @@ def test_alternatives_of_one_type_are_refused() -> None:
         compile_schema({"anyOf": [TEXT, {"enum": ["a"]}]})
 
 
+def test_a_choice_of_a_type_without_a_check_is_refused() -> None:
+    with pytest.raises(ValueError, match="no check for the choice None"):
+        compile_schema({"enum": ["a", None]})
+
+
+def test_two_checks_of_one_value_are_refused() -> None:
+    with pytest.raises(ValueError, match="several checks"):
+        compile_schema({"type": ["object", "array"], "items": TEXT}, "it")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": ["object", "string"], "minProperties": 1},
+        {"type": ["array", "string"], "items": {"type": "integer"}, "minItems": 1},
+    ],
+)
+def test_what_is_asked_of_one_type_is_not_asked_of_another(schema: dict[str, Any]) -> None:
+    assert differences(schema, "x") == []
+    assert len(differences(schema, "{}" if "object" in schema["type"] else "[]")) == 1
+
+
+def test_items_of_the_wrong_type_are_not_told_twice() -> None:
+    found = differences({"type": "array", "items": TEXT, "uniqueItems": True}, "[[a], [a]]")
+    assert [each.message for each in found] == ["it[]: text is needed here, not a list"] * 2
+
+
 def test_a_suggestion_is_near_and_bounded() -> None:
     assert suggestion("ntoes", ["notes", "video"]) == '; did you mean "notes"?'
     assert suggestion("x", ["notes"]) == ""

@@ -124,6 +124,15 @@ def test_a_rewrite_that_leads_nowhere_is_what_a_live_request_would_meet() -> Non
     assert bad.answer.status == 400
 
 
+def test_a_request_that_goes_in_circles_is_what_a_live_request_would_meet() -> None:
+    via = ("Via", ", ".join(["1.1 doorward"] * 20))
+    text = BASE + "routes:\n  - {id: a, match: {path: /*}, upstream: notes, access: public}\n"
+    bad = explain(snapshot_of(text), "GET", "/x", caller=ABSENT, fields=(via,))
+    assert (bad.verdict, bad.upstream_request) == ("not-found", [])
+    assert bad.answer is not None
+    assert bad.answer.status == 508
+
+
 def test_no_more_of_the_caller_is_shown_than_was_given() -> None:
     caller = Authenticated(Identity("u1", roles=("a",), claims={"department": "it"}))
     assert explain(SNAPSHOT, "GET", "/notes", caller=caller).caller == {

@@ -1,5 +1,7 @@
 """An explanation as text."""
 
+import msgspec
+
 from auth.identity import ABSENT
 from gateway.explain import explain
 from gateway.explanation_text import render_explanation
@@ -45,3 +47,10 @@ def test_no_route_says_so_and_shows_the_nearest() -> None:
     assert "  verdict   reaches no route (no_route)\n  route     none\n" in text
     assert "  answer    404\n" in text
     assert "more, further away" in text
+
+
+def test_nothing_is_said_of_more_routes_where_there_are_none() -> None:
+    explanation = msgspec.structs.replace(
+        explain(SNAPSHOT, "GET", "/notesx", caller=ABSENT), others_left_out=0
+    )
+    assert "more, further away" not in render_explanation(explanation)
