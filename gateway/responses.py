@@ -6,7 +6,6 @@ id that finds it in the access log. What a caller did wrong with a credential is
 """
 
 from http import HTTPStatus
-from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -302,40 +301,6 @@ def answer_forbidden(
     return _answer(FORBIDDEN, head, request_id, pages, words=words, more=more, links=links)
 
 
-def login_redirect(  # noqa: PLR0913 - everything a redirect is made of
-    head: RequestHead,
-    *,
-    login: Login,
-    origins: Origins,
-    client: Client | None = None,
-    status: Literal[302, 303] = 302,
-    step_up: StepUp | None = None,
-    route: Route | None = None,
-    kept: WayBack | None = None,
-    again: bool = False,
-) -> Answer:
-    """Return the redirect to where people sign in, with the way back to this very request.
-
-    *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1), and what
-    *route* says of where and how to sign in for it as `provider` and `prompt`. With *kept* the way
-    back is to the form that came with the request. *again*: also who has a session must sign in; a
-    site whose people sign in elsewhere says so there.
-    """
-    location = _sign_in_location(
-        head,
-        login=login,
-        origins=origins,
-        client=client,
-        step_up=step_up,
-        route=route,
-        kept=kept,
-        again=again,
-    )
-    cookies = kept.fields if kept else ()
-    fields = (("Location", location), *cookies, *_fixed_fields(UNAUTHENTICATED))
-    return Answer(status, fields, b"", UNAUTHENTICATED)
-
-
 def asked_origin(head: RequestHead, *, origins: Origins, client: Client | None) -> str:
     """Return the origin of ours that *head* asks for; empty if it is none of ours.
 
@@ -359,10 +324,17 @@ def _sign_in_location(  # noqa: PLR0913 - everything a redirect is made of
     origins: Origins,
     client: Client | None,
     step_up: StepUp | None,
-    route: Route | None,
+    route: Route,
     kept: WayBack | None,
     again: bool,
 ) -> str:
+    """Return where people sign in, with the way back to this very request.
+
+    *step_up* goes along as `acr_values` and `max_age` (OpenID Connect Core 3.1.2.1), and what
+    *route* says of where and how to sign in for it as `provider` and `prompt`. With *kept* the way
+    back is to the form that came with the request. *again*: also who has a session must sign in; a
+    site whose people sign in elsewhere says so there.
+    """
     host, authority = _asked_host(head, client)
     origin = origins.of_request(host, authority)
     # On a host that is not ours a cookie would be of no use: sign in where people shall return to.
@@ -371,9 +343,9 @@ def _sign_in_location(  # noqa: PLR0913 - everything a redirect is made of
     if len(back) > MAX_LENGTH:  # would not be honoured: come back to the page without its query
         back = f"{origin}{head.target.path}"
     asked = {login.return_parameter: back, **(step_up.parameters if step_up else {})}
-    if route is not None and route.providers:
+    if route.providers:
         asked["provider"] = ",".join(route.providers)
-    if route is not None and route.prompt:
+    if route.prompt:
         asked["prompt"] = route.prompt
     if again and origin in origins.sites:
         asked[AGAIN] = "1"
@@ -394,45 +366,32 @@ def _answer_challenge(  # noqa: PLR0913 - everything a redirect is made of
 ) -> Answer:
     # A bearer token that was too weak stays so, however its sender signs in elsewhere.
     by_token = verdict.reason in _STEP_UP and "authorization" in head.by_name
-    if route.unauthenticated == "redirect" and not by_token:
-        # RFC 9110 15.4.4: after a POST only 303 says that the page is to be fetched with GET.
-        status: Literal[302, 303] = 302 if head.method in ("GET", "HEAD") else 303
-        return login_redirect(
-            head,
-            login=login,
-            origins=origins,
-            client=client,
-            status=status,
-            step_up=verdict.step_up,
-            route=route,
-            kept=kept,
-            again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
-        )
-    if kept is not None:
-        location = _sign_in_location(
-            head,
-            login=login,
-            origins=origins,
-            client=client,
-            step_up=verdict.step_up,
-            route=route,
-            kept=kept,
-            again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
-        )
-        return _answer_kept(verdict, kept, location, head, request_id, pages)
-    if route.unauthenticated == "auto" and is_navigation(head) and not by_token:
-        return login_redirect(
-            head,
-            login=login,
-            origins=origins,
-            client=client,
-            step_up=verdict.step_up,
-            route=route,
-            again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
-        )
-    return answer_unauthenticated(
-        login=login, head=head, request_id=request_id, challenge=verdict, pages=None
+    redirects = not by_token and (
+        route.unauthenticated == "redirect"
+        or (route.unauthenticated == "auto" and kept is None and is_navigation(head))
     )
+    if not redirects and kept is None:
+        return answer_unauthenticated(
+            login=login, head=head, request_id=request_id, challenge=verdict, pages=None
+        )
+    location = _sign_in_location(
+        head,
+        login=login,
+        origins=origins,
+        client=client,
+        step_up=verdict.step_up,
+        route=route,
+        kept=kept,
+        again=verdict.reason is Reason.ACCESS_TOKEN_GONE,
+    )
+    if not redirects:
+        assert kept is not None
+        return _answer_kept(verdict, kept, location, head, request_id, pages)
+    # RFC 9110 15.4.4: after a POST only 303 says that the page is to be fetched with GET.
+    status = 302 if head.method in ("GET", "HEAD") else 303
+    cookies = kept.fields if kept else ()
+    fields = (("Location", location), *cookies, *_fixed_fields(UNAUTHENTICATED))
+    return Answer(status, fields, b"", UNAUTHENTICATED)
 
 
 def _answer_kept(  # noqa: PLR0913, PLR0917 - the parts of an answer

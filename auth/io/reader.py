@@ -49,6 +49,8 @@ from auth.session import SessionRecord
 from config.model import SessionSettings
 
 OnEnded = Callable[[frozenset[str] | None], None]
+FlightOver = Callable[[Callable[[str], Connection]], Flight]
+"""From where each key is asked for, to a flight that asks there."""
 # A server that says one of these is no primary any more, or is cut off from its replicas.
 NOT_PRIMARY = ("READONLY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
 _MOST_DOUBTFUL = 10_000
@@ -270,9 +272,7 @@ class Reader:
             return entry.verdict
         return False if self._is_clean(token) else None
 
-    async def _read(
-        self, name: str, flight_over: Callable[[Callable[[str], Connection]], Flight]
-    ) -> Verdict:
+    async def _read(self, name: str, flight_over: FlightOver) -> Verdict:
         """Read a verdict; once more if the connection broke, all within a bounded time."""
         self.counters["misses"] += 1
         joined = self._joinable(name)
@@ -282,15 +282,17 @@ class Reader:
         # No time limit of its own: the link drops a connection whose oldest command waits too long.
         with contextlib.suppress(StoreLost):
             return await self._launch(flight_over)
+        return await self._launch_again(flight_over)
+
+    async def _launch_again(self, flight_over: FlightOver) -> Verdict:
+        """Read once more, on the next connection."""
         with contextlib.suppress(StoreLost, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await self.link.ready()
                 return await self._launch(flight_over)
         raise AuthUnavailable("the session store does not answer")
 
-    async def _launch(
-        self, flight_over: Callable[[Callable[[str], Connection]], Flight]
-    ) -> Verdict:
+    async def _launch(self, flight_over: FlightOver) -> Verdict:
         connection = self.link.connection or await self.link.ready()
         return await flight_over(lambda _: connection).launch()
 

@@ -14,15 +14,13 @@ handed over. `docs/revocation.md` has the argument.
 `sharded_cache` holds the copies, `sharded_flight` reads them.
 """
 
-import contextlib
-from collections.abc import Callable
 from functools import partial
 
 import hiredis
 
 from auth.io.connection import Connection, Reply, StoreLost
-from auth.io.flight import TOUCH_EVERY, Flight, SessionFlight
-from auth.io.reader import NOT_PRIMARY, Reader
+from auth.io.flight import TOUCH_EVERY, SessionFlight
+from auth.io.reader import NOT_PRIMARY, FlightOver, Reader
 from auth.io.scripts import CLAIMS, SHARD_BEAT
 from auth.io.session_cache import Lease, Verdict
 from auth.io.sharded_cache import ShardedCache, ShardedEndings
@@ -78,25 +76,14 @@ class ShardedReader(Reader):
     def _new_flight(self, digest: str) -> SessionFlight | None:
         return ShardedSessionFlight(self, digest)
 
-    async def _read(
-        self, name: str, flight_over: Callable[[Callable[[str], Connection]], Flight]
-    ) -> Verdict:
-        """Read a verdict; once more, following redirections, if a shard sent us elsewhere."""
-        self.counters["misses"] += 1
-        joined = self._joinable(name)
-        if joined is not None:
-            with contextlib.suppress(StoreLost):
-                return await joined.wait()
-        with contextlib.suppress(StoreLost):
-            return await self._launch(flight_over)
+    async def _launch_again(self, flight_over: FlightOver) -> Verdict:
+        """Read once more, following redirections: a shard sent us elsewhere."""
         flight = flight_over(NO_CONNECTION)
         assert isinstance(flight, OverShards)
         flight.through = self.shards
         return await flight.launch()
 
-    async def _launch(
-        self, flight_over: Callable[[Callable[[str], Connection]], Flight]
-    ) -> Verdict:
+    async def _launch(self, flight_over: FlightOver) -> Verdict:
         return await flight_over(NO_CONNECTION).launch()
 
     def _known_good(self, digest: str, serve_cached: float) -> SessionRecord | None:
