@@ -14,12 +14,11 @@ import pytest
 from tests.faults.checker import check
 from tests.faults.fleet import LEASE, WORKERS, Fleet, Store, Visitor, run_round, running_fleet
 from tests.faults.history import History
-from tests.faults.test_histories import told
+from tests.faults.soaking import replayed_or, told
 from tests.sentinel import WatchedStore
 
 pytestmark = [pytest.mark.wire, pytest.mark.alone]
 
-_REPLAYED = os.environ.get("DOORWARD_FAULT_SEED")
 # What a short run must not miss, by name; then what the seeds choose.
 SHORT: tuple[tuple[str, ...], ...] = (
     ("stop_worker", "hold", "kill_connections", "hold_one"),
@@ -89,8 +88,8 @@ async def see_through_an_outage(fleet: Fleet) -> None:
 async def test_gateways_keep_every_promise_while_things_break(tmp_path: Path) -> None:
     async with running_fleet(tmp_path) as fleet:
         done: Counter[str] = Counter()
-        rounds = [((), int(_REPLAYED))] if _REPLAYED else zip(SHORT, range(1, 99), strict=False)
-        for faults, seed in rounds:
+        seeds = replayed_or(range(1, len(SHORT) + 1))
+        for faults, seed in zip(SHORT if len(seeds) > 1 else [()], seeds, strict=True):
             history = await run_round(fleet, seed, faults)
             assert not (problem := judge(seed, history, done)), problem
         assert done["use admitted"] > 100

@@ -4,8 +4,8 @@
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,13 +18,12 @@ from tests.cluster import PATIENT_NODE_TIMEOUT_MS, Cluster
 from tests.faults.checker import check
 from tests.faults.cluster_world import run_failover_history
 from tests.faults.defences import NoMemory
-from tests.faults.test_histories import told
+from tests.faults.soaking import check_all, many, replayed_or, told
 
 pytestmark = pytest.mark.wire
 
-_REPLAYED = os.environ.get("DOORWARD_FAULT_SEED")
-SEEDS = [int(_REPLAYED)] if _REPLAYED else range(1, 2)
-SOAK_SEEDS = range(1, int(os.environ.get("DOORWARD_FAULT_SEEDS", "100")) + 1)
+SEEDS = replayed_or(range(1, 2))
+SOAK_SEEDS = many(100)
 CHANCES = 4
 FOUND_BY = (7, 10, 6, 11)
 """Seeds that found it missing when they were tried in order from 1."""
@@ -80,15 +79,4 @@ async def test_without_remembered_endings_a_failover_brings_sessions_back(
 @pytest.mark.soak
 @pytest.mark.skipif("DOORWARD_SOAK" not in os.environ, reason="takes minutes: make soak")
 async def test_a_hundred_failovers_of_shards_break_no_promise(replicated: Cluster) -> None:
-    failed: dict[int, str] = {}
-    done: Counter[str] = Counter()
-    for seed in SOAK_SEEDS:
-        history = await run_failover_history(replicated, seed)
-        done.update(f"{each.kind} {each.result}" for each in history.operations)
-        done.update(each.name for each in history.faults)
-        broken = check(history)
-        if broken:
-            failed[seed] = told(seed, history, broken)
-            print(failed[seed], flush=True)  # noqa: T201 - soon, not after minutes
-    print(len(SOAK_SEEDS), "histories:", dict(sorted(done.items())))  # noqa: T201 - the report
-    assert not failed, "\n\n".join(failed.values())
+    await check_all(partial(run_failover_history, replicated), SOAK_SEEDS)

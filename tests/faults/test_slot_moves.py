@@ -4,7 +4,6 @@
 """
 
 import os
-from collections import Counter
 from functools import partial
 
 import pytest
@@ -21,13 +20,12 @@ from config.model import SessionSettings
 from tests.cluster import Cluster
 from tests.faults.checker import check
 from tests.faults.cluster_world import run_history
-from tests.faults.test_histories import told
+from tests.faults.soaking import check_all, many, replayed_or, told
 
 pytestmark = pytest.mark.wire
 
-_REPLAYED = os.environ.get("DOORWARD_FAULT_SEED")
-SEEDS = [int(_REPLAYED)] if _REPLAYED else range(1, 3)
-SOAK_SEEDS = range(1, int(os.environ.get("DOORWARD_FAULT_SEEDS", "300")) + 1)
+SEEDS = replayed_or(range(1, 3))
+SOAK_SEEDS = many(300)
 CHANCES = 4
 FOUND_BY = (4, 2, 10, 8, 7, 3)
 """Seeds that found it missing when they were tried in order from 1."""
@@ -81,15 +79,4 @@ async def test_without_the_proof_of_ownership_a_promise_is_broken(cluster: Clust
 @pytest.mark.soak
 @pytest.mark.skipif("DOORWARD_SOAK" not in os.environ, reason="takes minutes: make soak")
 async def test_hundreds_of_histories_with_moved_slots_keep_every_promise(cluster: Cluster) -> None:
-    failed: dict[int, str] = {}
-    done: Counter[str] = Counter()
-    for seed in SOAK_SEEDS:
-        history = await run_history(cluster, seed)
-        done.update(f"{each.kind} {each.result}" for each in history.operations)
-        done.update(each.name for each in history.faults)
-        broken = check(history)
-        if broken:
-            failed[seed] = told(seed, history, broken)
-            print(failed[seed], flush=True)  # noqa: T201 - soon, not after minutes
-    print(len(SOAK_SEEDS), "histories:", dict(sorted(done.items())))  # noqa: T201 - the report
-    assert not failed, "\n\n".join(failed.values())
+    await check_all(partial(run_history, cluster), SOAK_SEEDS)
