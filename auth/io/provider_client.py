@@ -1,8 +1,10 @@
 """Talking to an OpenID provider: its metadata and keys, and the token and userinfo endpoints.
 
 Metadata is kept for a while and used on while the provider cannot be reached; nobody waits for it
-twice at the same time. A provider is only asked when somebody signs in or out, or beside an
-ordinary request, never on its path: when it is down, those who are signed in do not notice.
+twice at the same time. But nobody is sent to a provider that has not answered lately: they would
+see their browser's error, and no way back. A provider is only asked when somebody signs in or out,
+or beside an ordinary request, never on its path: when it is down, those who are signed in do not
+notice.
 """
 
 import asyncio
@@ -35,6 +37,9 @@ LARGEST_ANSWER = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=3.0)
 _FRESH_FOR = 300.0
 """Seconds until metadata is asked for again."""
+_NEVER = float("-inf")
+_HEARD_WITHIN = 30.0
+"""Seconds since when a provider must have answered that people are sent to."""
 _STALE_FOR = 86_400.0
 _NOT_NOW = frozenset((429, 503))
 """Statuses that say that nothing was done (RFC 9110 section 15.6.4, RFC 6585 section 4)."""
@@ -147,27 +152,32 @@ class ProviderClient:
         self._http = http
         self._clock = clock
         self._metadata: Metadata | None = None
-        self._asked_at = self._known_at = float("-inf")
+        self._asked_at = self._known_at = self._heard_at = _NEVER
         self._trouble = ""
         self._asking = asyncio.Lock()
         self._keys: IssuerKeys | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
-    async def metadata(self) -> Metadata:
+    async def metadata(self, *, must_answer: bool = False) -> Metadata:
         """Return what the provider says of itself.
 
         Raises:
-            ProviderUnavailable: it cannot be asked, and nothing of it is known from before.
+            ProviderUnavailable: it cannot be asked, and nothing of it is known from before; with
+                *must_answer* also if it did not answer just now, however much is known. A provider
+                without metadata is not asked.
         """
         # Whoever comes while nothing is known yet waits for who is asking already.
         known = known_metadata(self.provider)
         if known is not None:
             return known
-        if self._is_due() or self._metadata is None:
+        if self._is_due(must_answer=must_answer) or self._metadata is None:
             async with self._asking:
-                if self._is_due():  # somebody who waited before us has not asked
+                # Unless somebody who waited before us has asked.
+                if self._is_due(must_answer=must_answer):
                     await self._ask()
-        if self._metadata is None or self._clock() - self._known_at > _STALE_FOR:
+        now = self._clock()
+        is_silent = must_answer and now - self._heard_at > _HEARD_WITHIN
+        if self._metadata is None or now - self._known_at > _STALE_FOR or is_silent:
             raise ProviderUnavailable(self._trouble, unheard=True)
         return self._metadata
 
@@ -204,7 +214,7 @@ class ProviderClient:
         self, form: dict[str, str], patience: aiohttp.ClientTimeout
     ) -> Tokens:
         metadata = await self.metadata()
-        status, content = await self._http.send(
+        status, content = await self._send(
             "POST", metadata.token_endpoint, form=self._proven(form, metadata),
             authorization=self._authorization(metadata), timeout=patience,
         )  # fmt: skip
@@ -233,7 +243,7 @@ class ProviderClient:
         url = (await self.metadata()).userinfo_endpoint
         if not url:
             return {}
-        status, content = await self._http.send("GET", url, authorization=f"Bearer {access_token}")
+        status, content = await self._send("GET", url, authorization=f"Bearer {access_token}")
         members = _members(content, "the userinfo endpoint")
         if status != 200:
             raise _refusal("the userinfo endpoint", status, members)
@@ -251,13 +261,13 @@ class ProviderClient:
             ProviderUnavailable, ProviderRefused
         """
         url = (await self.metadata()).userinfo_endpoint
-        status, content = await self._http.send("GET", url, authorization=f"Bearer {access_token}")
+        status, content = await self._send("GET", url, authorization=f"Bearer {access_token}")
         members = _members(content, "the userinfo endpoint")
         if status != 200:
             raise _refusal("the userinfo endpoint", status, members)
         emails: bytes | None = None
         if self.provider.protocol == "github" and "user:email" in self.provider.scopes:
-            status, emails = await self._http.send(
+            status, emails = await self._send(
                 "GET", f"{url}/emails", authorization=f"Bearer {access_token}"
             )
             if status != 200:  # the app may not read them: nobody has an address then
@@ -296,16 +306,26 @@ class ProviderClient:
         if self._keys is not None:
             await self._keys.close()
 
-    def _is_due(self) -> bool:
+    async def _send(self, method: str, url: str, **more: Any) -> tuple[int, bytes]:
+        """Send a request that the provider should answer; note if it does not."""
+        try:
+            return await self._http.send(method, url, **more)
+        except ProviderUnavailable:
+            self._heard_at = _NEVER
+            raise
+
+    def _is_due(self, *, must_answer: bool) -> bool:
         now = self._clock()
-        return now - self._known_at > _FRESH_FOR and now - self._asked_at > _ASK_AGAIN
+        due_at = self._known_at + _FRESH_FOR
+        if must_answer:
+            due_at = min(due_at, self._heard_at + _HEARD_WITHIN)
+        return now > due_at and now - self._asked_at > _ASK_AGAIN
 
     async def _ask(self) -> None:
-        url = self.provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
         try:
-            self._metadata = read_metadata(await self._http(url), self.provider.issuer)
-        except (LoadError, MetadataError) as error:
-            trouble = str(error) if isinstance(error, LoadError) else f"{url}: {error}"
+            self._metadata = await self._discover()
+        except ProviderUnavailable as error:
+            trouble = str(error)
             if trouble != self._trouble:
                 _log.warning("provider %s: %s", self.provider.id, trouble)
             self._trouble = trouble
@@ -313,6 +333,18 @@ class ProviderClient:
             self._asked_at = self._clock()
             return
         self._trouble, self._known_at = "", self._clock()
+
+    async def _discover(self) -> Metadata:
+        url = self.provider.issuer.rstrip("/") + "/.well-known/openid-configuration"
+        status, content = await self._send("GET", url)
+        if status < 500:
+            self._heard_at = self._clock()
+        if status != 200:
+            raise ProviderUnavailable(f"{url} answered with status {status}")
+        try:
+            return read_metadata(content, self.provider.issuer)
+        except MetadataError as error:
+            raise ProviderUnavailable(f"{url}: {error}") from error
 
     def _issuer_keys(self, metadata: Metadata) -> IssuerKeys:
         if self._keys is None or self._keys.issuer.jwks_uri != metadata.jwks_uri:

@@ -164,7 +164,7 @@ class ProviderSignIn:
             AuthUnavailable: the store cannot be asked.
         """
         try:
-            metadata = await self._clients.client(provider).metadata()
+            metadata = await self._clients.client(provider).metadata(must_answer=True)
         except ProviderUnavailable as error:
             self._note(visit, provider, str(error))
             return _worded(_UNREACHABLE, provider)

@@ -1,5 +1,6 @@
 """Signing out at the provider after signing out here (OpenID Connect RP-Initiated Logout 1.0)."""
 
+import asyncio
 import logging
 
 from auth.io.provider_client import Providers, ProviderUnavailable
@@ -15,6 +16,8 @@ from config.model import Configuration
 
 _log = logging.getLogger(__name__)
 
+_PATIENCE = 2.0
+"""Seconds that a person who has been signed out waits to hear where it goes on."""
 _LONGEST_HINT = 4096
 """Characters of an ID token that still fit in a URL."""
 
@@ -40,8 +43,9 @@ class ProviderSignOut:
             return None
         try:
             return await self._find_onward(visit, record)
-        except (AuthUnavailable, ProviderUnavailable) as error:
-            _log.warning("no sign-out at the provider (%s): %s", visit.request.request_id, error)
+        except (AuthUnavailable, ProviderUnavailable, TimeoutError) as error:
+            why = str(error) or "it does not answer"
+            _log.warning("no sign-out at the provider (%s): %s", visit.request.request_id, why)
             return None
 
     async def _find_onward(self, visit: Visit, record: SessionRecord | None) -> Onward | None:
@@ -53,7 +57,9 @@ class ProviderSignOut:
         provider = self._providers.get(kept.provider)
         if provider is None or not provider.end_session:
             return None
-        endpoint = (await self._clients.client(provider).metadata()).end_session_endpoint
+        async with asyncio.timeout(_PATIENCE):
+            metadata = await self._clients.client(provider).metadata()
+        endpoint = metadata.end_session_endpoint
         if not endpoint:
             return None
         asked = {

@@ -434,5 +434,10 @@ async def test_when_a_provider_goes_down_whoever_is_signed_in_stays_so(
 
     assert (late.status, late.fields["X-Doorward-Error"]) == (503, "provider_unreachable")
     assert "Code House does not answer" in late.page.text
+    # Who begins now is told at once, and not sent into nothing.
+    told = await other.visit(begin, stay_on=setting.both)
+    assert (told.status, told.fields["X-Doorward-Error"]) == (503, "provider_unreachable")
+    assert told.url.startswith(f"{setting.both}/.doorward/login?")
+    assert "Code House does not answer right now" in told.page.text
     assert await status(person, setting.both) == 200
     await other.close()

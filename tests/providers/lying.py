@@ -69,8 +69,9 @@ class LyingProvider:
         self.asked: dict[str, str] = {}
         """The parameters of the authorization request."""
         self.pause = asyncio.Event()
-        """Cleared: the token endpoint waits for it."""
+        """Cleared: those of `waits` wait for it."""
         self.pause.set()
+        self.waits = {"/token"}
         self.made = 0
         """Tokens of either kind."""
 
@@ -124,7 +125,7 @@ class LyingProvider:
         self.seen.append((request.path, fields, form))
         if "refresh_token" in form:
             self.used.append(form["refresh_token"])
-        if request.path == "/token":
+        if request.path in self.waits:
             await self.pause.wait()
         usual = {
             "/.well-known/openid-configuration": self.metadata,

@@ -168,6 +168,36 @@ async def test_metadata_is_used_on_while_the_provider_is_down_but_not_for_ever(
         await client.metadata()
 
 
+async def test_nobody_is_sent_to_a_provider_that_has_not_answered_lately(
+    lying: LyingProvider, client: ProviderClient, clock: Clock
+) -> None:
+    known = await client.metadata(must_answer=True)
+    lying.statuses[DISCOVERY] = 503
+    assert await client.metadata(must_answer=True) == known  # it did, a moment ago
+    clock.now += 31
+    with pytest.raises(ProviderUnavailable, match="503"):
+        await client.metadata(must_answer=True)
+    assert await client.metadata() == known  # for those who come back from there
+    lying.statuses[DISCOVERY] = 404  # it is there, and only its metadata is gone
+    clock.now += 3
+    assert await client.metadata(must_answer=True) == known
+
+
+async def test_who_could_not_reach_it_for_anything_else_knows_that_it_is_down(
+    lying: LyingProvider, client: ProviderClient
+) -> None:
+    known = await client.metadata(must_answer=True)
+    lying.metadata["token_endpoint"] = "http://127.0.0.1:1/token"
+    lying.bodies["/userinfo"] = b" " * (LARGEST_ANSWER + 1)
+    with pytest.raises(ProviderUnavailable):
+        await client.userinfo("an-access-token", "ada")
+    before = asked(lying, DISCOVERY)
+    assert await client.metadata() == known
+    assert asked(lying, DISCOVERY) == before
+    assert (await client.metadata(must_answer=True)).token_endpoint == "http://127.0.0.1:1/token"
+    assert asked(lying, DISCOVERY) == before + 1
+
+
 async def test_a_provider_that_is_down_is_not_asked_by_everybody(
     lying: LyingProvider, client: ProviderClient, clock: Clock
 ) -> None:
@@ -188,11 +218,11 @@ async def test_who_has_waited_for_a_provider_that_is_slow_does_not_wait_again() 
     class Slow(ProviderHttp):
         asked = 0
 
-        async def __call__(self, url: str, /) -> bytes:
+        async def send(self, method: str, url: str, **_: Any) -> tuple[int, bytes]:
             self.asked += 1
             await asyncio.sleep(0)
             clock.now += 10
-            raise LoadError(f"{url} did not answer in time")
+            raise ProviderUnavailable(f"{method} {url}: no answer in time")
 
     http = Slow()
     provider = Provider(id="corp", label="Corp", issuer="https://idp.example", client_id="us")

@@ -1,5 +1,6 @@
 """Signing out at the provider as well."""
 
+import asyncio
 import json
 from urllib.parse import parse_qs, urlsplit
 
@@ -100,6 +101,18 @@ async def test_a_provider_that_is_down_does_not_keep_anybody_signed_in(
     corp_site.service = corp_site.service.reconfigured(configured(login=login))
     assert await onward(browser) == ""
     assert not await corp_site.is_alive(session)
+
+
+async def test_a_provider_that_is_slow_does_not_keep_anybody_waiting(
+    corp_site: Site, lying: LyingProvider
+) -> None:
+    await sign_in_at(lying, browser := corp_site.browser())
+    lying.waits = {"/.well-known/openid-configuration"}
+    lying.pause.clear()
+    login = Login(providers=(lying.configured(scopes=("openid",)),))  # a client that knows nothing
+    corp_site.service = corp_site.service.reconfigured(configured(login=login))
+    async with asyncio.timeout(8):  # less than the provider has for its answer
+        assert await onward(browser) == ""
 
 
 async def test_an_id_token_too_long_for_an_address_is_left_out(
