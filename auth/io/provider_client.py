@@ -413,7 +413,9 @@ def _refusal(where: str, status: int, members: Mapping[str, Any]) -> Exception:
     error = members.get("error")
     known = isinstance(error, str) and error.isascii() and error.isprintable()
     text = f"{where} answered with status {status}, error {str(error)[:100] if known else '?'}"
-    if status >= 500:
+    # GitHub's word for too many requests is 403, with this message. It says nothing of the person.
+    limited = status == 403 and "rate limit" in str(members.get("message", ""))
+    if status >= 500 or status in _NOT_NOW or limited:
         return ProviderUnavailable(text)
     return ProviderRefused(text, error=str(error) if known else "")
 

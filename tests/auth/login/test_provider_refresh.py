@@ -293,13 +293,20 @@ async def test_without_a_new_id_token_the_userinfo_is_the_news(
     assert (record.name, record.roles) == ("Ada L.", ("editor",))
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    # GitHub says 403, with this text, and 429.
+    [(500, b"{}"), (503, b"{}"), (429, b"{}"), (403, b'{"message": "API rate limit exceeded"}')],
+)
 async def test_when_only_the_news_cannot_be_had_the_new_tokens_are_kept(
-    corp_site: Site, lying: LyingProvider
+    corp_site: Site, lying: LyingProvider, status: int, body: bytes
 ) -> None:
     browser = await signed_in(corp_site, lying)
-    lying.lifetime, lying.statuses["/userinfo"] = DUE, 500
+    lying.lifetime, lying.statuses["/userinfo"] = DUE, status
+    lying.bodies["/userinfo"] = body
     await refresh(corp_site, browser.session)
     lying.statuses.clear()
+    lying.bodies.clear()
     await refresh(corp_site, browser.session)
     assert lying.used == [FIRST, "a-refresh-token-2"]
     assert await corp_site.is_alive(browser.session)
