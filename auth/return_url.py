@@ -17,10 +17,9 @@ _CHAR = r"A-Za-z0-9\-._~!$&'()*+,=:@"
 # Encoded bytes of a path that some later decoding would turn into syntax: control bytes, `%` (a
 # second decoding), `.`, `/`, `\`. In a query they are data.
 _ENCODED = r"%(?![01]|2[5EeFf]|5[Cc]|7[Ff])[0-9A-Fa-f]{2}"
-_PATH = re.compile(rf"(?:/(?:[{_CHAR}]|{_ENCODED})*+)++")
-_REST = re.compile(
-    rf"(?:\?(?:[{_CHAR};/?]|%[0-9A-Fa-f]{{2}})*+)?(?:#(?:[{_CHAR};/?]|%[0-9A-Fa-f]{{2}})*+)?"
-)
+_PATH = re.compile(rf"(?>(?:/[{_CHAR}]*+(?:{_ENCODED}[{_CHAR}]*+)*)+)")
+_DATA = rf"[{_CHAR};/?]*+(?>(?:%[0-9A-Fa-f]{{2}}[{_CHAR};/?]*+)*)"
+_REST = re.compile(rf"(?:\?{_DATA})?(?:#{_DATA})?")
 _SPLIT = re.compile(r"(https?://[^/?#]*)?([^?#]*)(.*)", re.IGNORECASE)
 _DOTS = frozenset((".", ".."))
 _RAW = re.compile(r"[\[\]^`{|}]")

@@ -34,7 +34,7 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - RFC 9110 5.6.2, not a secret
-_PAIR = re.compile(rf'({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*+)")')
+_PAIR = re.compile(rf'({_TOKEN})=(?:({_TOKEN})|"([^"\\]*+(?>(?:\\.[^"\\]*+)*))")')
 _SEPARATOR = re.compile(r"[ \t]*+([;,])[ \t]*+")
 _X_FORWARDED = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
 _FORWARDING = (*_X_FORWARDED, "forwarded")

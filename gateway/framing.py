@@ -25,13 +25,14 @@ MAX_TRAILERS: Final = 8192
 """Bytes of the trailer section."""
 
 _TOKEN = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"  # RFC 9110 5.6.2
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSIONS = rb"(?:;[%b]++(?:=(?:[%b]++|%b))?+)*+" % (_TOKEN, _TOKEN, _QUOTED)
+_PLAIN = rb"[\t !#-\[\]-~\x80-\xff]*+"
+_QUOTED = rb'"%b(?>(?:\\[\t -~\x80-\xff]%b)*)"' % (_PLAIN, _PLAIN)
+_EXTENSIONS = rb"(?>(?:;[%b]++(?:=(?:[%b]++|%b))?)*)" % (_TOKEN, _TOKEN, _QUOTED)
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16}+)(%b)\r\n" % _EXTENSIONS)
 # What a size line may begin with: wider than all beginnings of good ones, never narrower.
-_SIZE_LINE_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}+(?:;[\t -~\x80-\xff]*+)?+\r?+")
-_TRAILER_LINE = re.compile(rb"(?:[%b]++:[\t -~\x80-\xff]*+)?+\r\n" % _TOKEN)
-_TRAILER_LINE_BEGIN = re.compile(rb"(?:[%b]++(?::[\t -~\x80-\xff]*+)?+)?+\r?+" % _TOKEN)
+_SIZE_LINE_BEGIN = re.compile(rb"[0-9A-Fa-f]{1,16}+(?:;[\t -~\x80-\xff]*+)?\r?+")
+_TRAILER_LINE = re.compile(rb"(?:[%b]++:[\t -~\x80-\xff]*+)?\r\n" % _TOKEN)
+_TRAILER_LINE_BEGIN = re.compile(rb"(?:[%b]++(?::[\t -~\x80-\xff]*+)?)?\r?+" % _TOKEN)
 _DATA_END = b"\r\n"
 
 _SIZE, _DATA, _DATA_CRLF, _TRAILER, _DONE = range(5)

@@ -39,9 +39,11 @@ MAX_FIELDS = 128
 """Field lines; HAProxy takes 101, aiohttp 128, nginx 1000."""
 
 _TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # noqa: S105 - RFC 9110 5.6.2, not a secret
+# Atomic, `(?>(?:...)*)`, not possessive, `(?:...)*+`: that is at fault before Python 3.11.5
+# (tests/test_expressions.py).
 _HEAD = re.compile(
-    rf"(?:\r\n)?+([{_TOKEN}]{{1,32}}+) (?:{PLAIN_FORM}|([!-~]++)) HTTP/1\.([01])"
-    rf"((?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*+)\r\n\r\n"
+    rf"(?:\r\n)?([{_TOKEN}]{{1,32}}+) (?:{PLAIN_FORM}|([!-~]++)) HTTP/1\.([01])"
+    rf"((?>(?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*))\r\n\r\n"
 )
 _PLAIN_LINE = re.compile(rf"([A-Z\-]{{1,32}}+) {PLAIN_FORM} HTTP/1\.1")
 _REQUEST_LINE = re.compile(rf"[{_TOKEN}]{{1,32}}+ [!-~]++ HTTP/1\.[01]")

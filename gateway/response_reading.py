@@ -28,8 +28,8 @@ _LONGEST_REMEMBERED = 2048
 
 _TOKEN = r"!#$%&'*+\-.^_`|~0-9A-Za-z"  # noqa: S105 - RFC 9110 5.6.2, not a secret
 _HEAD = re.compile(
-    r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t -~\x80-\xff]*+))?+"
-    rf"((?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*+)\r\n\r\n"
+    r"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([\t -~\x80-\xff]*+))?"
+    rf"((?>(?:\r\n[{_TOKEN}]++:[\t -~\x80-\xff]*+)*))\r\n\r\n"
 )
 _STATUS_LINE_BEGIN = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}[ \r]")
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")

@@ -64,13 +64,12 @@ _PATH = r"A-Za-z0-9\-._~!$&'()*+,=:@/"
 # browsers send them raw, and nothing here reads the query.
 _QUERY = r"""!"$&-\[\]-~"""
 _HEX = r"%[0-9A-Fa-f]{2}"
+_QUERY_FORM = rf"(?:\?([{_QUERY}]*+(?>(?:{_HEX}[{_QUERY}]*+)*)))?"
 
 # A target without an encoded byte in its path: canonical as it stands, unless it has dots or
 # doubles. Two groups, path and query; for the one expression that reads a whole head.
-PLAIN_FORM = rf"(/[{_PATH}]*+)(?:\?([{_QUERY}]*+(?:{_HEX}[{_QUERY}]*+)*+))?+"
-_GENERAL = re.compile(
-    rf"(/[{_PATH}]*+(?:{_HEX}[{_PATH}]*+)*+)(?:\?([{_QUERY}]*+(?:{_HEX}[{_QUERY}]*+)*+))?+".encode()
-)
+PLAIN_FORM = rf"(/[{_PATH}]*+){_QUERY_FORM}"
+_GENERAL = re.compile(rf"(/[{_PATH}]*+(?>(?:{_HEX}[{_PATH}]*+)*)){_QUERY_FORM}".encode())
 _OCTET = re.compile(_HEX.encode())
 _NON_ASCII = re.compile(rb"%[89A-F]")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
