@@ -91,8 +91,12 @@ _Act = Callable[[str], Awaitable[LoginAnswer]]
 class _BehindLink(NamedTuple):
     """A page behind a link, where a password is chosen."""
 
-    find: Callable[[str], str]
-    """Returns the login name that a link's secret is for; blocks, and raises `LinkIsOver`."""
+    find: Callable[["Links", str], str]
+    """Returns the login name that a link's secret is for; blocks, and raises `LinkIsOver`.
+
+    Of the class: a bound method kept by what it is bound to is a circle, which waits for the
+    garbage collector, and that comes rarely in a worker.
+    """
     action: str
     """Where its form goes."""
     is_new: bool
@@ -124,8 +128,8 @@ class Links:
         self._throttle = throttle
         self._publish = publish
         self._events = events
-        self._password = _BehindLink(self._account_of, SET_PASSWORD_PATH, is_new=False)
-        self._confirmation = _BehindLink(self._confirmed, CONFIRM_PATH, is_new=True)
+        self._password = _BehindLink(Links._account_of, SET_PASSWORD_PATH, is_new=False)
+        self._confirmation = _BehindLink(Links._confirmed, CONFIRM_PATH, is_new=True)
 
     # Asking for a link ---------------------------------------------------------------------------
 
@@ -305,7 +309,7 @@ class Links:
             return self._answers.error_page(visit, _NOT_HERE)
         secret = visit.request.query.get("token", "")
         try:
-            username = await self._accounts.ask(lambda: page.find(secret))
+            username = await self._accounts.ask(lambda: page.find(self, secret))
         except LinkIsOver:
             return self._over(visit)
         return self._choose_password(visit, page, secret, username)
@@ -319,7 +323,7 @@ class Links:
         problem: Problem | None = None
         fields: Fields = ()
         try:
-            username = await self._accounts.ask(lambda: page.find(secret))
+            username = await self._accounts.ask(lambda: page.find(self, secret))
             if not visit.may_change_sessions:
                 problem = _FOREIGN
             elif not password:

@@ -79,6 +79,10 @@ class PasskeyCeremony:
         """Tell whether a browser where *visit* comes from can use our passkeys."""
         return self._answers.offers_passkeys(visit)
 
+    async def script(self, _: Visit) -> LoginAnswer:
+        """Answer with the script of the pages that know passkeys."""
+        return self._answers.script()
+
     # Asking ---------------------------------------------------------------------------------------
 
     async def ask_anybody(self, visit: Visit) -> LoginAnswer:

@@ -166,6 +166,7 @@ class LoginService:
         self._events = events or AccountEvents()
         self._answers = answers = Answers(settings, pages or open_pages(settings))
         self._at_providers, self._by_mail = at_providers, by_mail
+        self._refuse_at_site = _refusing(answers, _AT_SIGN_IN)
         self._visits = Visits(settings, FormTokens(secret), answers.wordings)
         self._refresh: ProviderRefresh | None = None
         self._handlers: dict[str, dict[str, _Handler]] = {}
@@ -345,14 +346,11 @@ class LoginService:
             AUTHENTICATOR_PATH: _page(own.show_authenticator, own.change_authenticator),
             RECOVERY_CODES_PATH: {"POST": own.renew_recovery_codes},
             PASSKEYS_PATH: _page(own_passkeys.show, own_passkeys.submit),
-            PASSKEY_SCRIPT_PATH: {"GET": self._script, "HEAD": self._script},
+            PASSKEY_SCRIPT_PATH: {"GET": passkeys.script, "HEAD": passkeys.script},
         }
         if self._answers.has_accounts:
             self._handlers[PASSWORD_PATH] = _page(own.show_password, own.change_password)
         return second_factor, passkeys
-
-    async def _script(self, _: Visit) -> LoginAnswer:
-        return self._answers.script()
 
     def reconfigured(self, settings: Configuration, pages: Pages | None = None) -> "LoginService":
         """Return the service for other *settings*, with the same accounts, store and secret."""
@@ -413,11 +411,6 @@ class LoginService:
         except TooManySessions:
             return self._full(visit)
         return await self._remember_device(visit, answer)
-
-    async def _refuse_at_site(self, visit: Visit) -> LoginAnswer:
-        if visit.prefers(unless_told="page") == "json":
-            return self._answers.problem(_AT_SIGN_IN)
-        return self._answers.error_page(visit, _AT_SIGN_IN)
 
     async def _elsewhere(self, visit: Visit) -> LoginAnswer:
         """Answer what is not here: at a site, the page of that name where people sign in."""
@@ -482,6 +475,16 @@ def password_check_of(login: Login) -> PasswordCheck | None:
         _log.error("login.ldap needs an extra: pip install 'doorward[ldap]'")
         raise AuthUnavailable("login.ldap needs an extra: doorward[ldap]") from error
     return LdapCheck(login.ldap)
+
+
+def _refusing(answers: Answers, problem: Problem) -> _Handler:
+    # No method of the service, whose table it goes into: see `links._BehindLink`.
+    async def refuse(visit: Visit) -> LoginAnswer:
+        if visit.prefers(unless_told="page") == "json":
+            return answers.problem(problem)
+        return answers.error_page(visit, problem)
+
+    return refuse
 
 
 def _page(show: _Handler, submit: _Handler) -> dict[str, _Handler]:

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +15,30 @@ from auth.ports import AuthUnavailable
 from auth.session import SessionRecord, digest, session_key
 from config.model import AccessRule, Assertion, Configuration, PageSettings, TokenIssuer
 from gateway.io.assembly import Assembly, LateLogin, Parts
+from tests.config.reading_support import configuration as read
 from tests.conftest import Valkey
 from tests.gateway.io.supervised import configuration
 
+EVERYTHING = """\
+version: 1
+server: {public_url: "https://login.example.com"}
+login:
+  sites: [https://shop.example.com]
+  registration: {enabled: true, tenant: acme}
+  mail: {from: door@example.com, webhook: {url: "https://mail.example.com", secret: sealed-seals}}
+  providers:
+    - {id: corp, issuer: "https://idp.example.com", client_id: gateway, client_secret: corps}
+    - id: github
+      protocol: github
+      issuer: https://github.com
+      client_id: gateway
+      client_secret: github
+tokens:
+  - {issuer: "https://idp.example.com", audience: [api], algorithms: [ES256], jwks_file: /no/file}
+upstreams: {shop: "http://127.0.0.1:9"}
+routes:
+  - {id: shop, match: {hosts: [shop.example.com], path: /*}, upstream: shop, access: signed-in}
+"""
 LOGIN_PAGE = LoginRequest(
     method="GET",
     path="/.doorward/login",
@@ -148,3 +170,23 @@ async def test_the_pages_are_compiled_before_a_generation_serves_and_kept_while_
             service = parts.state.login._service
             assert service is not None
             assert service._answers._pages is parts.pages
+
+
+async def test_a_generation_that_was_replaced_leaves_nothing_to_the_collector(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    """In a worker the collector comes rarely, and a site may be reloaded every few seconds."""
+    settings = read(EVERYTHING)
+    async with assembly(valkey.url, tmp_path) as parts_of:
+        for generation in (1, 2):  # what is made once
+            serving = await live(parts_of, settings, generation)
+            assert (await serving.state.login.handle(LOGIN_PAGE)).status == 200
+        gc.collect()
+        gc.disable()
+        try:
+            serving = await live(parts_of, settings, 3)
+            assert (await serving.state.login.handle(LOGIN_PAGE)).status == 200
+            serving = await live(parts_of, settings, 4)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
