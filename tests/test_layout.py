@@ -52,6 +52,7 @@ SERVICE = {
         *("sign_in", "throttle"),
         *("browser_binding", "site_authorization", "site_sign_in"),
         *("beginning", "factors", "own_account", "recovery_codes", "second_factor"),
+        *("app_secret", "own_authenticator", "own_password"),
         *("own_passkeys", "passkey_ceremony", "passkeys", "elsewhere", "kept_form"),
     )
 }

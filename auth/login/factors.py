@@ -4,8 +4,9 @@ How this works. All of it lies in the database of the accounts. What could be us
 it is not there: the secret of an app is sealed with a key that the database does not have, of a
 recovery code there is a hash. What counts once is counted by the database: an app's time step and a
 recovery code are taken by one statement that only one of several requests can win, on whatever
-gateway it is. What is taken away is taken under a lock of the account, so that two who each remove
-one of the last two ways in do not both succeed.
+gateway it is. Everything else changes under a lock of the account: of two who each remove one of
+the last two ways in, one does, and a factor is added only to what whoever adds it has *seen*, so
+that nobody who knows a password sets one up beside, or in place of, one that was set up meanwhile.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from auth.io.account_events import Factor
 from auth.io.database import Connection, Database, DatabaseUnavailable
 from auth.login.account import Account
 from auth.login.passkey import Passkey
-from auth.login.passkeys import REMOVE, Passkeys, passkeys_of
+from auth.login.passkeys import REMOVE, Passkeys, add_passkey, passkeys_of
 from auth.login.recovery_codes import code_digest, new_codes
 from auth.login.totp import matching_step
 from auth.ports import AuthUnavailable
@@ -46,6 +47,10 @@ class OwnFactors(msgspec.Struct, frozen=True):
     def are_there(self) -> bool:
         """Whether a sign-in with a password must go on with a second factor."""
         return bool(self.totp_since or self.passkeys)
+
+    def are_those_of(self, seen: "OwnFactors") -> bool:
+        """Tell whether nothing that a second sign-in would be asked for has come since *seen*."""
+        return self.totp_since == seen.totp_since and (seen.are_there or not self.are_there)
 
     @property
     def may_lose_password(self) -> bool:
@@ -76,8 +81,8 @@ _OF_SUBJECT: dict[str, Factor] = {
     "passkeys": "passkey",
 }
 """What of a subject each table keeps."""
-# Nothing changes; whoever takes something else away waits until we are done. Those whose passwords
-# are checked elsewhere have a row there.
+# Nothing changes; whoever changes something else of theirs waits until we are done. Those whose
+# passwords are checked elsewhere have a row there.
 _LOCKS = (
     "UPDATE accounts SET revision = revision WHERE subject = :subject",
     "UPDATE people_elsewhere SET seen_at = seen_at WHERE subject = :subject",
@@ -91,6 +96,10 @@ _BECOME_PASSWORDLESS = (
 
 class LastFactor(Exception):
     """Without it the owner of the account could not get in, or would lack what they must have."""
+
+
+class FactorsChanged(Exception):
+    """A second factor was set up meanwhile, by another form; nothing was done."""
 
 
 class UnreadableSecret(Exception):
@@ -140,17 +149,21 @@ class Factors:
         """Return what `sealed_secret` was given; None if it is not ours or not for *subject*."""
         return unseal(self._key, sealed, purpose=_purpose(subject))
 
-    def set_up_totp(self, subject: str, sealed: bytes, code: str) -> bool:
-        """Take the app with the *sealed* secret, if *code* shows that it has it.
+    def set_up_totp(self, account: Account, sealed: bytes, code: str, seen: OwnFactors) -> bool:
+        """Take the app with the *sealed* secret, if *code* shows that *account*'s owner has it.
 
-        The code is used up by that: it will not sign in.
+        It takes the place of the one in *seen*. The code is used up by that: it will not sign in.
+
+        Raises:
+            FactorsChanged
         """
+        subject = account.subject
         secret = self.opened_secret(subject, sealed)
         now = self._clock()
         step = matching_step(secret, code, now) if secret else None
         if step is None:
             return False
-        with self._database.writing() as connection:
+        with self._adding(account, seen) as connection:
             connection.execute(_KEEP_TOTP, subject=subject, sealed=sealed, step=step, now=now)
         return True
 
@@ -182,6 +195,16 @@ class Factors:
 
     # Passkeys, and the password they can stand in for -------------------------------------------
 
+    def add_passkey(self, account: Account, passkey: Passkey, seen: OwnFactors) -> None:
+        """Keep *passkey*, a new one of *account*, which has what was *seen*.
+
+        Raises:
+            FactorsChanged
+            PasskeyRefused: see `add_passkey`.
+        """
+        with self._adding(account, seen) as connection:
+            add_passkey(connection, passkey)
+
     def remove_passkey(self, account: Account, id_: str) -> bool:
         """Forget a passkey of *account*; False if it has no such one.
 
@@ -209,11 +232,25 @@ class Factors:
         return msgspec.structs.replace(account, revision=changed[0][0])
 
     @contextmanager
-    def _removing(self, account: Account) -> Iterator[Connection]:
-        """Give a connection to take something away with; nothing is, if the rest is too little."""
+    def _locked(self, subject: str) -> Iterator[Connection]:
+        """Give a connection that nobody else changes the factors of *subject* beside."""
         with self._database.writing() as connection:
             for lock in _LOCKS:
-                connection.execute(lock, subject=account.subject)
+                connection.execute(lock, subject=subject)
+            yield connection
+
+    @contextmanager
+    def _adding(self, account: Account, seen: OwnFactors) -> Iterator[Connection]:
+        """Give a connection to add a factor with, if there is nothing yet that was not *seen*."""
+        with self._locked(account.subject) as connection:
+            if not _own_factors(connection, account).are_those_of(seen):
+                raise FactorsChanged
+            yield connection
+
+    @contextmanager
+    def _removing(self, account: Account) -> Iterator[Connection]:
+        """Give a connection to take something away with; nothing is, if the rest is too little."""
+        with self._locked(account.subject) as connection:
             yield connection
             if not _own_factors(connection, account).is_enough:
                 raise LastFactor
@@ -223,7 +260,7 @@ class Factors:
     def renew_recovery_codes(self, subject: str) -> tuple[str, ...]:
         """Return new codes, and forget those there were."""
         codes = new_codes()
-        with self._database.writing() as connection:
+        with self._locked(subject) as connection:
             connection.execute("DELETE FROM recovery_codes WHERE subject = :s", s=subject)
             for code in codes:
                 connection.execute(_ADD_CODE, digest=code_digest(subject, code), subject=subject)

@@ -6,13 +6,13 @@ from auth.io.account_events import AccountEvents
 from auth.login.account import Account, AccountError, checked_text
 from auth.login.answers import PASSKEYS_PATH, Answers, Fields, Problem
 from auth.login.beginning import PHR, Beginnings
-from auth.login.factors import Factors, LastFactor, OwnFactors
+from auth.login.factors import Factors, FactorsChanged, LastFactor, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.own_account import CHANGED, FOREIGN, MUST, OwnAccount
 from auth.login.pages import moment
 from auth.login.passkey import LONGEST_NAME, Passkey
 from auth.login.passkey_ceremony import NOT_MADE, PasskeyCeremony, suggested_name
-from auth.login.second_factor import show_codes
+from auth.login.second_factor import FACTORS_CHANGED, show_codes
 from auth.login.visit import Visit
 from auth.ports import SessionStore
 from auth.wording import phrase
@@ -99,7 +99,10 @@ class OwnPasskeys:
 
     async def _add(self, visit: Visit, account: Account, own: OwnFactors) -> LoginAnswer:
         """Keep a passkey. From now on the session is one with it, under a new id."""
-        passkey = await self._ceremony.made(visit, account)
+        try:
+            passkey = await self._ceremony.made(visit, account, own)
+        except FactorsChanged:
+            return await self._again(visit, account, problem=FACTORS_CHANGED)
         if passkey is None:
             return self._page(visit, own, problem=NOT_MADE)
         await self._events.factor_added(account.subject, "passkey")

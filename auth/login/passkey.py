@@ -1,5 +1,6 @@
 """A passkey as a value (W3C WebAuthn), and who we are to an authenticator."""
 
+import hashlib
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -42,6 +43,15 @@ class Passkey(msgspec.Struct, frozen=True):
         """
         key = "swk" if self.backup_eligible else "hwk"
         return (key, "user", "mfa") if user_verified else (key, "user")
+
+
+def user_handle(subject: str) -> bytes:
+    """Return what authenticators keep to tell accounts apart (WebAuthn section 5.4.3).
+
+    64 bytes at most, and nothing about a person (section 14.6.1): a subject that a directory tells
+    may be longer, and have a name in it.
+    """
+    return hashlib.sha256(b"doorward user handle\0" + subject.encode()).digest()
 
 
 class RelyingParty(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from auth.login.account import Account, AccountError, checked_text
 from auth.login.accounts import Accounts
 from auth.login.answers import Answers, Fields, Problem, patience
 from auth.login.device import device_of, told_device
-from auth.login.factors import Factors
+from auth.login.factors import Factors, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.passkey import LONGEST_NAME, Passkey, RelyingParty
 from auth.login.passkeys import PasskeyRefused
@@ -175,11 +175,12 @@ class PasskeyCeremony:
         used = await self._used(visit, challenge, subject)
         return used[1] if used else ()
 
-    async def made(self, visit: Visit, account: Account) -> Passkey | None:
+    async def made(self, visit: Visit, account: Account, seen: OwnFactors) -> Passkey | None:
         """Return the passkey that was made for *account*, which has it now; None if that failed.
 
         Raises:
             AuthUnavailable: the store or the accounts cannot be asked.
+            FactorsChanged: there is more than what was *seen*.
         """
         challenge = await self._taken(visit, _NEW, account.subject)
         party, factors = self._answers.party, self._factors
@@ -192,7 +193,7 @@ class PasskeyCeremony:
             )
             name = passkey_name(visit, form.get("name", ""))
             passkey = msgspec.structs.replace(made, subject=account.subject, name=name)
-            await factors.ask(factors.passkeys.add, passkey)
+            await factors.ask(factors.add_passkey, account, passkey, seen)
         except (_Refused, PasskeyRefused) as refused:
             _log.info("no passkey was added for %s: %.300r", account.subject, str(refused))
             return None

@@ -1,4 +1,4 @@
-"""The passkeys of the accounts, in their database. Every method blocks.
+"""The passkeys of the accounts, in their database. Every method blocks. New ones: `Factors`.
 
 There is nothing in it that could be used by whoever reads it: public keys, and counters. The
 counter is compared and written by one statement, so that of an authenticator and a copy of it one
@@ -43,7 +43,7 @@ class Passkeys:
     """Those in *database*; *clock* tells epoch seconds."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = database
+        self.database = database
         self._clock = clock
 
     def now(self) -> float:
@@ -52,37 +52,18 @@ class Passkeys:
 
     def of(self, subject: str) -> tuple[Passkey, ...]:
         """Return those of *subject*, the oldest first."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return passkeys_of(connection, subject)
 
     def find(self, id_: str) -> Passkey | None:
         """Return the one with the credential ID *id_*, whosever it is."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(_SELECT + "WHERE id = :id", id=id_)
         return _passkey(rows[0]) if rows else None
 
-    def add(self, passkey: Passkey) -> None:
-        """Keep *passkey*.
-
-        Raises:
-            PasskeyRefused: somebody has it (WebAuthn section 7.1 step 26), or its owner has many.
-        """
-        row = msgspec.structs.asdict(passkey) | {
-            "transports": " ".join(passkey.transports),
-            "backup_eligible": int(passkey.backup_eligible),
-            "backed_up": int(passkey.backed_up),
-        }
-        try:
-            with self._database.writing() as connection:
-                if len(passkeys_of(connection, passkey.subject)) >= MOST_PASSKEYS:
-                    raise PasskeyRefused("there are too many")
-                connection.execute(_INSERT, **row)
-        except Taken as error:
-            raise PasskeyRefused("it is there already") from error
-
     def rename(self, subject: str, id_: str, name: str) -> bool:
         """Call a passkey of *subject* by another name; False if there is no such one."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             return bool(connection.execute(_RENAME, id=id_, subject=subject, name=name))
 
     def discard(self, subject: str, id_: str) -> bool:
@@ -91,7 +72,7 @@ class Passkeys:
         Returns:
             False if there is no such one. Its owner's own wish: `Factors.remove_passkey`.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             return bool(connection.execute(REMOVE, id=id_, subject=subject))
 
     def note_use(self, shown: "Assertion") -> bool:
@@ -99,7 +80,7 @@ class Passkeys:
 
         Then there may be two authenticators with one key, and nobody knows which one this is.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             used = connection.execute(
                 _USE,
                 id=shown.id,
@@ -108,6 +89,25 @@ class Passkeys:
                 now=self._clock(),
             )
         return bool(used)
+
+
+def add_passkey(connection: Connection, passkey: Passkey) -> None:
+    """Keep *passkey*.
+
+    Raises:
+        PasskeyRefused: somebody has it (WebAuthn section 7.1 step 26), or its owner has many.
+    """
+    if len(passkeys_of(connection, passkey.subject)) >= MOST_PASSKEYS:
+        raise PasskeyRefused("there are too many")
+    row = msgspec.structs.asdict(passkey) | {
+        "transports": " ".join(passkey.transports),
+        "backup_eligible": int(passkey.backup_eligible),
+        "backed_up": int(passkey.backed_up),
+    }
+    try:
+        connection.execute(_INSERT, **row)
+    except Taken as error:
+        raise PasskeyRefused("it is there already") from error
 
 
 def passkeys_of(connection: Connection, subject: str) -> tuple[Passkey, ...]:

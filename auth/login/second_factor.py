@@ -9,27 +9,20 @@ that asked. Whoever must have a second factor and has none sets one up here, an 
 
 import math
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-
-import msgspec
-from markupsafe import Markup
 
 from auth.cookies import sign_in_cookie_prefix
 from auth.io.account_events import AccountEvents, Factor
 from auth.io.unfinished import UNFINISHED_SECONDS, UnfinishedSignIn, UnfinishedSignIns
 from auth.login.account import Account
 from auth.login.answers import LOGIN_PATH, SECOND_FACTOR_PATH, Answers, Fields, Problem
+from auth.login.app_secret import LONGEST_CODE, sealed_in, secret_again
 from auth.login.beginning import MFA, Beginnings, Credentials
-from auth.login.factors import Factors, OwnFactors
+from auth.login.factors import Factors, FactorsChanged, OwnFactors
 from auth.login.messages import LoginAnswer
 from auth.login.passkey_ceremony import NOT_MADE, NOT_SHOWN, PasskeyCeremony
 from auth.login.throttle import Throttle
-from auth.login.totp import SECRET_BYTES, provisioning_uri, qr_code, typed_secret
 from auth.login.visit import Visit
 from config.model import Configuration
-
-LONGEST_CODE = 64
-"""Characters of what is typed as a code."""
 
 _CODE = ("otp",)
 """`amr` of a code, be it an app's or a recovery code."""
@@ -60,44 +53,12 @@ _WRONG = Problem(
 _TOO_MANY = Problem(
     429, "too_many_attempts", "Too many attempts.", "Please try again in a few minutes."
 )
-
-
-class NewSecret(msgspec.Struct, frozen=True):
-    """The secret of an app that is being set up, as a page shows it."""
-
-    sealed: str
-    """For the form: only we can read it, and it is good for one account."""
-    typed: str
-    qr: Markup
-    uri: str
-
-
-def new_secret(factors: Factors, account: Account, *, site: str) -> NewSecret:
-    """Return a fresh secret for the app of *account*."""
-    return shown_secret(factors, account, secrets.token_bytes(SECRET_BYTES), site=site)
-
-
-def shown_secret(factors: Factors, account: Account, secret: bytes, *, site: str) -> NewSecret:
-    """Return *secret* as a page shows it."""
-    uri = provisioning_uri(secret, login=account.login, site=site)
-    sealed = factors.sealed_secret(account.subject, secret)
-    return NewSecret(urlsafe_b64encode(sealed).decode(), typed_secret(secret), qr_code(uri), uri)
-
-
-def secret_again(factors: Factors, account: Account, form: str, *, site: str) -> NewSecret:
-    """Return the secret that a form has brought back; a fresh one if it makes no sense."""
-    secret = factors.opened_secret(account.subject, sealed_in(form))
-    if secret is None:
-        return new_secret(factors, account, site=site)
-    return shown_secret(factors, account, secret, site=site)
-
-
-def sealed_in(form: str) -> bytes:
-    """Return the sealed secret that stands in a form; if it is none, what will not open."""
-    try:
-        return urlsafe_b64decode(form.encode())
-    except ValueError:
-        return b""
+FACTORS_CHANGED = Problem(
+    409,
+    "factors_changed",
+    "Your second factors were changed meanwhile.",
+    "Nothing was done. If it was not you, tell whoever looks after this site.",
+)
 
 
 class SecondFactor:
@@ -204,7 +165,14 @@ class SecondFactor:
         if wait > 0:
             return await self._refuse(visit, found, _TOO_MANY, wait=wait)
         enrolled = not own.are_there
-        shown = await (self._set_up(visit, account) if enrolled else self._use(visit, *found))
+        if not enrolled and "secret" in visit.request.form:  # another form was faster
+            return await self._refuse(visit, found, FACTORS_CHANGED)
+        try:
+            shown = await (
+                self._set_up(visit, account, own) if enrolled else self._use(visit, *found)
+            )
+        except FactorsChanged:
+            return await self._refuse(visit, found, FACTORS_CHANGED)
         if not shown:
             failed = NOT_MADE if enrolled else NOT_SHOWN
             return await self._refuse(visit, found, failed if _by_passkey(visit) else _WRONG)
@@ -275,15 +243,15 @@ class SecondFactor:
             good = await factors.ask(factors.use_totp, account.subject, code)
         return _CODE if good else ()
 
-    async def _set_up(self, visit: Visit, account: Account) -> tuple[str, ...]:
+    async def _set_up(self, visit: Visit, account: Account, seen: OwnFactors) -> tuple[str, ...]:
         """Return the `amr` of the factor that *account* has from now on; empty: none."""
         form, factors = visit.request.form, self._factors
         if _by_passkey(visit):
-            passkey = await self._passkeys.made(visit, account)
+            passkey = await self._passkeys.made(visit, account, seen)
             # That somebody verified the user was asked for when it was made.
             return passkey.methods(user_verified=True) if passkey else ()
         sealed, code = sealed_in(form.get("secret", "")), form.get("code", "")[:LONGEST_CODE]
-        good = await factors.ask(factors.set_up_totp, account.subject, sealed, code)
+        good = await factors.ask(factors.set_up_totp, account, sealed, code, seen)
         return _CODE if good else ()
 
     async def _page(

@@ -49,7 +49,9 @@ from auth.login.links import Links, PublishAccount
 from auth.login.look import Look
 from auth.login.messages import LoginAnswer, LoginRequest, SentForm, WayBack
 from auth.login.own_account import OwnAccount
+from auth.login.own_authenticator import OwnAuthenticator
 from auth.login.own_passkeys import OwnPasskeys
+from auth.login.own_password import OwnPassword
 from auth.login.own_sessions import OwnSessions
 from auth.login.pages import Pages, pages_of
 from auth.login.passkey_ceremony import PasskeyCeremony
@@ -321,14 +323,18 @@ class LoginService:
         )
         own = OwnAccount(
             self._answers,
-            store=self._store,
-            accounts=self.accounts,
             credentials=credentials,
             factors=factors,
             beginnings=beginnings,
-            throttle=self._throttle,
             events=self._events,
             clock=self._clock,
+        )
+        own_authenticator = OwnAuthenticator(
+            self._answers,
+            own_account=own,
+            factors=factors,
+            throttle=self._throttle,
+            events=self._events,
         )
         own_passkeys = OwnPasskeys(
             self._answers,
@@ -343,13 +349,23 @@ class LoginService:
         self._handlers |= {
             SECOND_FACTOR_PATH: _page(second_factor.show, second_factor.submit),
             ACCOUNT_PATH: {"GET": own.show, "HEAD": own.show},
-            AUTHENTICATOR_PATH: _page(own.show_authenticator, own.change_authenticator),
+            AUTHENTICATOR_PATH: _page(own_authenticator.show, own_authenticator.change),
             RECOVERY_CODES_PATH: {"POST": own.renew_recovery_codes},
             PASSKEYS_PATH: _page(own_passkeys.show, own_passkeys.submit),
             PASSKEY_SCRIPT_PATH: {"GET": passkeys.script, "HEAD": passkeys.script},
         }
         if self._answers.has_accounts:
-            self._handlers[PASSWORD_PATH] = _page(own.show_password, own.change_password)
+            own_password = OwnPassword(
+                self._answers,
+                own_account=own,
+                store=self._store,
+                accounts=self.accounts,
+                factors=factors,
+                beginnings=beginnings,
+                throttle=self._throttle,
+                events=self._events,
+            )
+            self._handlers[PASSWORD_PATH] = _page(own_password.show, own_password.change)
         return second_factor, passkeys
 
     def reconfigured(self, settings: Configuration, pages: Pages | None = None) -> "LoginService":

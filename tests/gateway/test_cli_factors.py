@@ -10,6 +10,7 @@ from auth.login.accounts import Accounts
 from auth.login.elsewhere import KnownPeople
 from auth.login.factors import Factors, OwnFactors
 from auth.login.passkey import Passkey
+from tests.auth.login.conftest import keep_passkey
 from tests.gateway.account_commands import ROUTES, Doorward, accounts_of
 
 
@@ -88,7 +89,7 @@ def with_passkeys(directory: Path, *names: str) -> None:
                 created_at=1_795_345_561.0 + number,
                 used_at=1_795_445_561.0 if number else 0.0,
             )
-            Factors(book.database, "").passkeys.add(passkey)
+            keep_passkey(book.database, passkey)
 
 
 def test_the_passkeys_of_an_account_are_shown(doorward: Doorward, directory: Path) -> None:

@@ -42,6 +42,7 @@ class Authenticator:
     def create(self, options: dict[str, Any]) -> str:
         """Answer `navigator.credentials.create()`."""
         self.handle = decoded(options["user"]["id"])
+        assert 1 <= len(self.handle) <= 64, "browsers refuse it (WebAuthn section 5.1.3 step 5)"
         numbers = self.key.public_key().public_numbers()
         cose = {1: 2, 3: -7, -1: 1, -2: numbers.x.to_bytes(32), -3: numbers.y.to_bytes(32)}
         attested = bytes(16) + len(self.id).to_bytes(2) + self.id + cbor2.dumps(cose)

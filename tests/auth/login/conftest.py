@@ -11,13 +11,17 @@ from argon2 import PasswordHasher
 
 from auth.identity import ABSENT, Authenticated, Caller
 from auth.io.challenges import Challenges
+from auth.io.database import Database
 from auth.io.provider_client import Providers
 from auth.io.provider_records import ProviderRecords
 from auth.io.session_store import RedisSessionStore, open_session_store
 from auth.io.unfinished import UnfinishedSignIns
 from auth.login.accounts import Accounts
+from auth.login.app_secret import sealed_in
 from auth.login.factors import Factors
 from auth.login.messages import LoginAnswer, LoginRequest
+from auth.login.passkey import Passkey
+from auth.login.passkeys import add_passkey
 from auth.login.provider_refresh import RefreshesUnderWay
 from auth.login.service import AtHand, AtProviders, LoginService
 from auth.login.totp import code_of, current_step
@@ -199,11 +203,52 @@ class App:
 
 def app_of(site: Site, login: str) -> App:
     """Set an app up for the account of *login*."""
-    subject, secret = site.accounts.find(login).subject, bytes(range(20))
+    account, secret = site.accounts.find(login), bytes(range(20))
     app = App(site, secret)
-    sealed = site.factors.sealed_secret(subject, secret)
-    assert site.factors.set_up_totp(subject, sealed, app.code())
+    sealed = site.factors.sealed_secret(account.subject, secret)
+    assert site.factors.set_up_totp(account, sealed, app.code(), site.factors.of(account))
     return app
+
+
+async def signed_in(site: Site, login: str = "ada") -> Browser:
+    browser = site.browser()
+    await browser.sign_in(username=login)
+    return browser
+
+
+async def holding(site: Site, *, auth_time: float, acr: str = "") -> Browser:
+    """A browser with a session of ada's that began with a sign-in at *auth_time*."""
+    now = round(time.time(), 3)
+    subject = site.accounts.find("ada").subject
+    record = SessionRecord(
+        1, subject, now, now + 3600, name="Ada", auth_time=auth_time, amr=("pwd",), acr=acr
+    )
+    browser = site.browser()
+    browser.cookies["__Host-doorward"] = await site.store.create(record)
+    return browser
+
+
+async def set_up_app(
+    site: Site, browser: Browser, query: Mapping[str, str] | None = None
+) -> LoginAnswer:
+    """Set an app up for ada as a person does; return the last answer."""
+    path = "/.doorward/account/authenticator"
+    page = PageReader((await browser.get(path, query)).body)
+    hidden = {
+        each.attributes["name"]: each.attributes.get("value", "")
+        for each in page.elements
+        if each.attributes.get("type") == "hidden"
+    }
+    subject = site.accounts.find("ada").subject
+    secret = site.factors.opened_secret(subject, sealed_in(hidden["secret"]))
+    assert secret is not None
+    return await browser.post(path, hidden | {"code": App(site, secret).code()})
+
+
+def keep_passkey(database: Database, passkey: Passkey) -> None:
+    """Keep *passkey*, whatever else its owner has."""
+    with database.writing() as connection:
+        add_passkey(connection, passkey)
 
 
 async def new_passkey(

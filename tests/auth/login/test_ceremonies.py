@@ -15,7 +15,7 @@ from auth.login.ceremonies import (
     request_options,
     shown_assertion,
 )
-from auth.login.passkey import Passkey, RelyingParty
+from auth.login.passkey import Passkey, RelyingParty, user_handle
 from tests.auth.login.authenticator import Authenticator, decoded, encoded
 
 ORIGIN = "https://app.example.com"
@@ -51,7 +51,7 @@ def test_a_new_passkey_can_be_the_only_factor() -> None:
     assert told["authenticatorSelection"]["residentKey"] == "required"
     assert told["authenticatorSelection"]["userVerification"] == "required"
     assert (told["rp"], told["attestation"]) == ({"name": "Example", "id": PARTY.id}, "none")
-    assert decoded(told["user"]["id"]) == b"u1"
+    assert decoded(told["user"]["id"]) == user_handle("u1")
     assert told["user"]["name"] == "ada"
 
 
@@ -148,6 +148,13 @@ def test_the_only_factor_names_its_owner() -> None:
         authenticator.handle = handle
         with pytest.raises(NotShown, match="user handle"):
             shows(authenticator, passkey)
+
+
+def test_a_passkey_that_was_made_when_the_handle_was_the_subject_still_lets_its_owner_in() -> None:
+    authenticator = Authenticator(ORIGIN)
+    passkey = registered(authenticator)
+    authenticator.handle = b"u1"
+    shows(authenticator, passkey)
 
 
 def test_an_assertion_is_no_registration_and_the_other_way_round() -> None:

@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 from auth.io.account_events import AccountEvents
 from auth.login.account import Account, AccountError, checked_account
 from auth.login.accounts import Accounts
+from auth.login.app_secret import sealed_in
 from auth.login.elsewhere import KnownPeople
-from auth.login.second_factor import sealed_in
 from auth.login.service import LoginService
 from auth.session import SessionRecord, digest
 from config.model import Login, UserService

@@ -13,12 +13,13 @@ import pytest
 from auth.io.database import Database, SqliteDatabase
 from auth.login.account import Account
 from auth.login.elsewhere import KnownPeople
-from auth.login.factors import Factors, LastFactor, OwnFactors, UnreadableSecret
+from auth.login.factors import Factors, FactorsChanged, LastFactor, OwnFactors, UnreadableSecret
 from auth.login.passkey import Passkey
 from auth.login.passkeys import REMOVE
 from auth.login.schema import VERSIONS
 from auth.login.totp import code_of
 from auth.ports import AuthUnavailable
+from tests.auth.login.conftest import keep_passkey
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
@@ -62,8 +63,9 @@ def factors(database: Database, clock: Hands) -> Factors:
 
 
 def set_up(factors: Factors, subject: str = "ada-1", step: int = 1000) -> bool:
+    account = msgspec.structs.replace(ADA, subject=subject)
     sealed = factors.sealed_secret(subject, SECRET)
-    return factors.set_up_totp(subject, sealed, code_of(SECRET, step))
+    return factors.set_up_totp(account, sealed, code_of(SECRET, step), factors.of(account))
 
 
 def test_an_account_begins_with_nothing(factors: Factors) -> None:
@@ -93,9 +95,11 @@ def test_of_many_who_send_one_code_at_once_one_is_let_in(factors: Factors) -> No
 
 def test_an_app_is_set_up_by_whoever_has_it_only(factors: Factors) -> None:
     sealed = factors.sealed_secret("ada-1", SECRET)
-    assert not factors.set_up_totp("ada-1", sealed, "000000")
-    assert not factors.set_up_totp("bob-1", sealed, code_of(SECRET, 1000)), "another's secret"
-    assert not factors.set_up_totp("ada-1", b"", code_of(SECRET, 1000))
+    assert not factors.set_up_totp(ADA, sealed, "000000", OwnFactors())
+    assert not factors.set_up_totp(BOB, sealed, code_of(SECRET, 1000), OwnFactors()), (
+        "another's secret"
+    )
+    assert not factors.set_up_totp(ADA, b"", code_of(SECRET, 1000), OwnFactors())
     assert not factors.of(ADA).are_there
 
 
@@ -167,10 +171,101 @@ def test_an_app_can_be_replaced_and_removed(factors: Factors) -> None:
     set_up(factors)
     other = b"o" * 20
     sealed = factors.sealed_secret("ada-1", other)
-    assert factors.set_up_totp("ada-1", sealed, code_of(other, 1000))
+    assert factors.set_up_totp(ADA, sealed, code_of(other, 1000), factors.of(ADA))
     assert not factors.use_totp("ada-1", code_of(SECRET, 1001))
     factors.remove_totp(ADA)
     assert not factors.use_totp("ada-1", code_of(other, 1001))
+
+
+# Several at once --------------------------------------------------------------------------------
+
+
+def passkey_of_ada(name: str) -> Passkey:
+    return Passkey(
+        name,
+        "ada-1",
+        name,
+        b"",
+        0,
+        (),
+        "",
+        backup_eligible=False,
+        backed_up=False,
+        created_at=1.0,
+    )
+
+
+def test_nobody_sets_a_factor_up_beside_one_that_they_have_not_seen(factors: Factors) -> None:
+    """Who knows a password only, and was quick, gets no factor of their own in."""
+    nothing = factors.of(ADA)
+    assert set_up(factors)
+    other = b"o" * 20
+    sealed = factors.sealed_secret("ada-1", other)
+    with pytest.raises(FactorsChanged):
+        factors.set_up_totp(ADA, sealed, code_of(other, 1000), nothing)
+    with pytest.raises(FactorsChanged):
+        factors.add_passkey(ADA, passkey_of_ada("a"), nothing)
+    assert not factors.of(ADA).passkeys
+    assert factors.use_totp("ada-1", code_of(SECRET, 1001)), "the first app is the one that counts"
+    factors.add_passkey(ADA, passkey_of_ada("a"), factors.of(ADA))
+    assert factors.of(ADA).passkeys
+
+
+def test_an_app_replaces_the_one_that_was_seen_and_no_newer_one(
+    factors: Factors, clock: Hands
+) -> None:
+    set_up(factors)
+    old = factors.of(ADA)
+    clock.now += 60
+    set_up(factors, step=1002)
+    sealed = factors.sealed_secret("ada-1", SECRET)
+    with pytest.raises(FactorsChanged):
+        factors.set_up_totp(ADA, sealed, code_of(SECRET, 1002), old)
+    assert factors.of(ADA).totp_since == clock.now
+
+
+def test_of_two_first_factors_at_once_there_is_one(factors: Factors, database: Database) -> None:
+    with_account(database)
+    together = threading.Barrier(2)
+
+    def first(add: Callable[[OwnFactors], object]) -> bool:
+        seen = factors.of(ADA)
+        together.wait(10)
+        try:
+            add(seen)
+        except FactorsChanged:
+            return False
+        return True
+
+    for attempt in range(5):
+        adding = (
+            lambda seen: factors.add_passkey(ADA, passkey_of_ada(f"a{attempt}"), seen),  # noqa: B023 - used in this round
+            lambda seen: factors.set_up_totp(
+                ADA, factors.sealed_secret("ada-1", SECRET), code_of(SECRET, 1000), seen
+            ),
+        )
+        with ThreadPoolExecutor(2) as threads:
+            assert sum(threads.map(first, adding)) == 1
+        own = factors.of(ADA)
+        assert bool(own.passkeys) != bool(own.totp_since)
+        factors.reset("ada-1")
+
+
+def test_of_two_who_renew_the_recovery_codes_at_once_one_has_good_ones(
+    factors: Factors, database: Database
+) -> None:
+    with_account(database)
+    together = threading.Barrier(2)
+
+    def renewed(_: int) -> tuple[str, ...]:
+        together.wait(10)
+        return factors.renew_recovery_codes("ada-1")
+
+    for _ in range(5):
+        with ThreadPoolExecutor(2) as threads:
+            both = list(threads.map(renewed, range(2)))
+        assert factors.of(ADA).recovery_codes == 10
+        assert sum(factors.use_recovery_code("ada-1", codes[0]) for codes in both) == 1
 
 
 # What may be taken away -------------------------------------------------------------------------
@@ -178,7 +273,8 @@ def test_an_app_can_be_replaced_and_removed(factors: Factors) -> None:
 
 def with_passkeys(factors: Factors, *ids: str) -> None:
     for number, name in enumerate(ids):
-        factors.passkeys.add(
+        keep_passkey(
+            factors.passkeys.database,
             Passkey(
                 name,
                 "ada-1",
@@ -190,7 +286,7 @@ def with_passkeys(factors: Factors, *ids: str) -> None:
                 backup_eligible=False,
                 backed_up=False,
                 created_at=float(number),
-            )
+            ),
         )
 
 

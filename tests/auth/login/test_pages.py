@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from auth.login.answers import Link
+from auth.login.app_secret import NewSecret
 from auth.login.factors import OwnFactors
 from auth.login.look import Look
 from auth.login.pages import NAMES, Pages, moment, page_problems, pages_of
 from auth.login.passkey import Passkey
-from auth.login.second_factor import NewSecret
 from auth.login.totp import qr_code
 from auth.wording import built_in
 from config.model import PageSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from auth.login.passkey import Passkey, RelyingParty
+from auth.login.passkey import Passkey, RelyingParty, user_handle
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,13 @@ def test_who_has_no_name_is_called_by_the_host() -> None:
     party = RelyingParty.at("https://app.example.com", name="")
     assert party is not None
     assert party.name == "app.example.com"
+
+
+@pytest.mark.parametrize(
+    "subject", ["u1", "uid=" + "ä" * 250, "4b7c1f0e-0000-4000-8000-000000000000"]
+)
+def test_an_authenticator_is_told_of_a_person_in_64_bytes_that_name_nobody(subject: str) -> None:
+    handle = user_handle(subject)
+    assert len(handle) <= 64
+    assert subject.encode() not in handle
+    assert handle == user_handle(subject) != user_handle(f"{subject}x")

@@ -14,6 +14,7 @@ from auth.login.ceremonies import Assertion
 from auth.login.passkey import MOST_PASSKEYS, Passkey
 from auth.login.passkeys import PasskeyRefused, Passkeys
 from auth.login.schema import VERSIONS
+from tests.auth.login.conftest import keep_passkey
 
 if TYPE_CHECKING:
     from tests.postgres import Postgres
@@ -58,8 +59,8 @@ def shown(count: int, *, backed_up: bool = False) -> Assertion:
 
 def test_what_is_kept_comes_back_as_it_was(passkeys: Passkeys) -> None:
     assert passkeys.of("ada-1") == ()
-    passkeys.add(STICK)
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, STICK)
+    keep_passkey(passkeys.database, PHONE)
     assert passkeys.of("ada-1") == (PHONE, STICK)
     assert passkeys.of("bob-1") == ()
     assert passkeys.find("stick-id") == STICK
@@ -67,23 +68,23 @@ def test_what_is_kept_comes_back_as_it_was(passkeys: Passkeys) -> None:
 
 
 def test_one_passkey_is_one_persons(passkeys: Passkeys) -> None:
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, PHONE)
     with pytest.raises(PasskeyRefused):
-        passkeys.add(msgspec.structs.replace(PHONE, subject="bob-1"))
+        keep_passkey(passkeys.database, msgspec.structs.replace(PHONE, subject="bob-1"))
     assert passkeys.find("phone-id") == PHONE
     assert passkeys.of("bob-1") == ()
 
 
 def test_there_are_not_more_than_a_page_can_show(passkeys: Passkeys) -> None:
     for number in range(MOST_PASSKEYS):
-        passkeys.add(msgspec.structs.replace(PHONE, id=f"id-{number}"))
+        keep_passkey(passkeys.database, msgspec.structs.replace(PHONE, id=f"id-{number}"))
     with pytest.raises(PasskeyRefused):
-        passkeys.add(msgspec.structs.replace(PHONE, id="one-more"))
-    passkeys.add(msgspec.structs.replace(PHONE, id="of-bob", subject="bob-1"))
+        keep_passkey(passkeys.database, msgspec.structs.replace(PHONE, id="one-more"))
+    keep_passkey(passkeys.database, msgspec.structs.replace(PHONE, id="of-bob", subject="bob-1"))
 
 
 def test_its_owner_renames_it_and_nobody_else(passkeys: Passkeys) -> None:
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, PHONE)
     assert not passkeys.rename("bob-1", "phone-id", "Mine")
     assert not passkeys.rename("ada-1", "other", "Mine")
     assert passkeys.rename("ada-1", "phone-id", "Old phone")
@@ -92,7 +93,7 @@ def test_its_owner_renames_it_and_nobody_else(passkeys: Passkeys) -> None:
 
 
 def test_an_administrator_removes_one_whatever_is_left(passkeys: Passkeys) -> None:
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, PHONE)
     assert not passkeys.discard("bob-1", "phone-id")
     assert passkeys.discard("ada-1", "phone-id")
     assert not passkeys.discard("ada-1", "phone-id")
@@ -100,7 +101,7 @@ def test_an_administrator_removes_one_whatever_is_left(passkeys: Passkeys) -> No
 
 
 def test_its_use_is_noted(passkeys: Passkeys) -> None:
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, PHONE)
     assert passkeys.note_use(shown(5, backed_up=True))
     (found,) = passkeys.of("ada-1")
     assert (found.sign_count, found.backed_up, found.used_at) == (5, True, 300.0)
@@ -108,13 +109,13 @@ def test_its_use_is_noted(passkeys: Passkeys) -> None:
 
 @pytest.mark.parametrize("count", [4, 3, 0])
 def test_a_counter_that_does_not_go_on_is_refused(passkeys: Passkeys, count: int) -> None:
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, PHONE)
     assert not passkeys.note_use(shown(count))
     assert passkeys.of("ada-1") == (PHONE,)
 
 
 def test_an_authenticator_that_does_not_count_is_let_in_each_time(passkeys: Passkeys) -> None:
-    passkeys.add(msgspec.structs.replace(PHONE, sign_count=0))
+    keep_passkey(passkeys.database, msgspec.structs.replace(PHONE, sign_count=0))
     assert passkeys.note_use(shown(0))
     assert passkeys.note_use(shown(0))
     # Once it has counted, it counts.
@@ -123,7 +124,7 @@ def test_an_authenticator_that_does_not_count_is_let_in_each_time(passkeys: Pass
 
 
 def test_of_two_with_one_count_at_once_one_is_let_in(passkeys: Passkeys) -> None:
-    passkeys.add(PHONE)
+    keep_passkey(passkeys.database, PHONE)
     with ThreadPoolExecutor(8) as threads:
         results = [*threads.map(lambda _: passkeys.note_use(shown(9)), range(8))]
     assert sum(results) == 1

@@ -299,7 +299,7 @@ async def test_who_must_have_one_sets_it_up_before_there_is_a_session(site: Site
         for each in page.elements
         if each.attributes.get("name") == "secret"
     )
-    from auth.login.second_factor import sealed_in  # noqa: PLC0415 - for this test alone
+    from auth.login.app_secret import sealed_in  # noqa: PLC0415 - for this test alone
 
     secret = site.factors.opened_secret(subject, sealed_in(hidden))
     assert secret is not None
@@ -380,7 +380,8 @@ async def test_a_required_factor_is_not_replaced_by_a_secret_of_the_form(site: S
     browser = await first_half(site)
     form = {"secret": urlsafe_b64encode(sealed).decode(), "code": App(site, secret).code()}
     answer = await browser.post(SECOND, form)
-    assert (answer.status, browser.session) == (401, "")
+    assert (answer.status, answer.error, browser.session) == (409, "factors_changed", "")
+    assert "authenticator app" in shows(answer), "the page that asks for the one there is"
 
 
 async def test_two_answers_at_once_make_one_session(site: Site) -> None:
