@@ -66,6 +66,11 @@ class Problem(msgspec.Struct, frozen=True):
     """What to do about it."""
     values: Values = {}
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether nothing that was typed is wrong, so that somebody may have to ask for help."""
+        return self.status >= 500 or self.code == "foreign_form"
+
     def in_words(self, wording: Wording) -> tuple[str, str]:
         """Return title and detail in the language of *wording*."""
         title, detail = (wording.say(text, **self.values) for text in (self.title, self.detail))
@@ -171,6 +176,8 @@ class Answers:
         everywhere: dict[str, object] = {
             "problem": title,
             "advice": advice,
+            "faulty": (),
+            "reference": visit.request.request_id if problem and problem.is_ours else "",
             "token": visit.token,
             "signed_in_as": _name(visit),
             "login_path": self._login.url,
@@ -217,12 +224,21 @@ class Answers:
         return _answer(problem.status, (kind, *fields), msgspec.json.encode(body), problem.code)
 
     def error_page(
-        self, visit: Visit, problem: Problem, *, fields: Fields = (), again: str = ""
+        self,
+        visit: Visit,
+        problem: Problem,
+        *,
+        fields: Fields = (),
+        again: str = "",
+        way_on: str = "",
     ) -> LoginAnswer:
-        """Return *problem* as a page of its own; *again* is where to try again."""
+        """Return *problem* as a page of its own.
+
+        *again* is where to try again, which *way_on*, a phrase, says in other words.
+        """
         heading, explanation = problem.in_words(visit.wording)
         front = Link("/", visit.wording.say(phrase("To the front page")))
-        retry = Link(again, visit.wording.say(phrase("Try again")))
+        retry = Link(again, visit.wording.say(way_on or phrase("Try again")))
         return self.page(
             visit,
             "error",

@@ -311,7 +311,7 @@ class Links:
         try:
             username = await self._accounts.ask(lambda: page.find(self, secret))
         except LinkIsOver:
-            return self._over(visit)
+            return self._over(visit, is_new=page.is_new)
         return self._choose_password(visit, page, secret, username)
 
     async def _submit(self, visit: Visit, page: _BehindLink, secret: str, act: _Act) -> LoginAnswer:
@@ -333,7 +333,7 @@ class Links:
             else:
                 return await act(password)
         except LinkIsOver:
-            return self._over(visit)
+            return self._over(visit, is_new=page.is_new)
         except UnsuitablePassword:
             problem = _UNSUITABLE
         except SignInQueueFull as full:
@@ -345,9 +345,10 @@ class Links:
     def _forgot(
         self, visit: Visit, problem: Problem | None = None, fields: Fields = ()
     ) -> LoginAnswer:
-        values = {
+        values: dict[str, object] = {
             "action": FORGOT_PATH,
             "username": visit.request.form.get("username", "").strip()[:MAX_LOGIN],
+            "faulty": ("username",) if problem is _INCOMPLETE else (),
             "username_limit": MAX_LOGIN,
         }
         return self._form(visit, "forgot_password", values, problem, fields)
@@ -356,10 +357,11 @@ class Links:
         self, visit: Visit, problem: Problem | None = None, fields: Fields = ()
     ) -> LoginAnswer:
         form = visit.request.form
-        values = {
+        values: dict[str, object] = {
             "action": REGISTER_PATH,
             "email": form.get("email", "").strip()[:MAX_LOGIN],
             "name": form.get("name", "").strip()[:MAX_LOGIN],
+            "faulty": ("email",) if problem and problem.code == _NO_ADDRESS.code else (),
             "limit": MAX_LOGIN,
         }
         return self._form(visit, "register", values, problem, fields)
@@ -379,6 +381,7 @@ class Links:
             "username": username,
             "least": MIN_CHARACTERS,
             "is_new": page.is_new,
+            "faulty": ("password", "again") if problem and problem.status == 400 else (),
         }
         return self._form(visit, "set_password", values, problem, fields)
 
@@ -394,10 +397,13 @@ class Links:
             return self._answers.problem(problem, fields=fields)
         return self._answers.page(visit, page, values, problem=problem, fields=fields)
 
-    def _over(self, visit: Visit) -> LoginAnswer:
+    def _over(self, visit: Visit, *, is_new: bool) -> LoginAnswer:
         if visit.prefers(unless_told="page") == "json":
             return self._answers.problem(_OVER)
-        return self._answers.error_page(visit, _OVER)
+        again = REGISTER_PATH if is_new else FORGOT_PATH
+        offered = self._answers.offers_registration if is_new else self._answers.offers_reset
+        way_on = phrase("Ask for a new link")
+        return self._answers.error_page(visit, _OVER, again=again if offered else "", way_on=way_on)
 
     def _done(
         self, visit: Visit, heading: str, explanation: str, *, sign_in: bool = False

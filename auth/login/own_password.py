@@ -155,7 +155,17 @@ class OwnPassword:
             "action": PASSWORD_PATH,
             "login": account.login,
             "own": own,
-            "wrong": problem is _WRONG_PASSWORD,
-            "unfit": problem in (_UNSUITABLE, _DIFFERENT),
+            "least": MIN_CHARACTERS,
+            "faulty": _faulty(visit, problem),
         }
         return self._answers.page(visit, "password", values, problem=problem, fields=fields)
+
+
+def _faulty(visit: Visit, problem: Problem | None) -> tuple[str, ...]:
+    """Return the fields of the form that *problem* is about."""
+    if problem is _UNCLEAR:
+        names = ("password", "new_password", "new_password_again")
+        return tuple(name for name in names if not visit.request.form.get(name))
+    if problem is _WRONG_PASSWORD:
+        return ("password",)
+    return ("new_password", "new_password_again") if problem in (_UNSUITABLE, _DIFFERENT) else ()

@@ -50,6 +50,12 @@ _WRONG = Problem(
     "Each code works once. Wait for the next one, and see whether the clock of your phone is "
     "right.",
 )
+_WRONG_RECOVERY = Problem(
+    401,
+    "second_factor_failed",
+    "That recovery code is not right.",
+    "Each one works once. Check it, or take another one.",
+)
 _TOO_MANY = Problem(
     429, "too_many_attempts", "Too many attempts.", "Please try again in a few minutes."
 )
@@ -59,6 +65,9 @@ FACTORS_CHANGED = Problem(
     "Your second factors were changed meanwhile.",
     "Nothing was done. If it was not you, tell whoever looks after this site.",
 )
+
+
+_FAULTY = {_WRONG.title: ("code",), _WRONG_RECOVERY.title: ("recovery_code",)}
 
 
 class SecondFactor:
@@ -174,8 +183,7 @@ class SecondFactor:
         except FactorsChanged:
             return await self._refuse(visit, found, FACTORS_CHANGED)
         if not shown:
-            failed = NOT_MADE if enrolled else NOT_SHOWN
-            return await self._refuse(visit, found, failed if _by_passkey(visit) else _WRONG)
+            return await self._refuse(visit, found, _failed(visit, enrolled=enrolled))
         if self._throttle:
             await self._throttle.put_back_code(account.subject)
         # Of several requests with one cookie, one makes a session.
@@ -268,6 +276,7 @@ class SecondFactor:
             "login": account.login,
             "own": own,
             "wrong": problem is _WRONG,
+            "faulty": _FAULTY.get(problem.title, ()) if problem else (),
         }
         if own.are_there:
             values["takes_codes"] = not sign_in.only_passkeys
@@ -315,6 +324,13 @@ class SecondFactor:
 def _by_passkey(visit: Visit) -> bool:
     """Tell whether a passkey is sent; without a script the field is there, and empty."""
     return bool(visit.request.form.get("credential"))
+
+
+def _failed(visit: Visit, *, enrolled: bool) -> Problem:
+    """Return what was wrong with the form, which is to set a factor up or to show one."""
+    if _by_passkey(visit):
+        return NOT_MADE if enrolled else NOT_SHOWN
+    return _WRONG_RECOVERY if not enrolled and visit.request.form.get("recovery_code") else _WRONG
 
 
 def show_codes(

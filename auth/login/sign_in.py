@@ -340,6 +340,8 @@ class SignIn:
             "username_limit": MAX_LOGIN,
             "faults": faults,
             "wrong": problem is _WRONG,
+            "email": form.get("email", "").strip()[:MAX_LOGIN],
+            "faulty": ("email",) if problem is _NO_DOMAIN else (),
             "takes_passwords": self._answers.takes_passwords,
             "forgot_path": FORGOT_PATH if self._answers.offers_reset else "",
             "register_path": REGISTER_PATH if self._answers.offers_registration else "",

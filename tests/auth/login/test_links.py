@@ -331,3 +331,16 @@ async def test_the_pages_are_whole_and_nobody_keeps_them(mail_site: Site, path: 
     # The secret is in the address: no other site may be told of it, nor a service of this one.
     assert field(answer, "referrer-policy") == "strict-origin"
     assert all(not each.attributes.get("href", "/").startswith("http") for each in page.elements)
+
+
+@pytest.mark.parametrize(
+    ("path", "onward"),
+    [(SET, "/.doorward/forgot-password"), ("/.doorward/confirm-account", "/.doorward/register")],
+)
+async def test_a_link_that_is_over_leads_to_where_another_one_is_asked_for(
+    mail_site: Site, path: str, onward: str
+) -> None:
+    answer = await mail_site.browser().get(path, {"token": "made-up"})
+    assert (answer.status, answer.error) == (410, "link_over")
+    links = [each.attributes.get("href") for each in PageReader(answer.body).all("a")]
+    assert links == [onward, "/"]

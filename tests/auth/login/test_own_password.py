@@ -93,3 +93,15 @@ async def test_a_new_password_waits_with_the_sign_ins(
         answer = await browser.post(CHANGE, FORM)
     assert (answer.status, answer.error) == (503, "overloaded")
     assert await site.accounts.sign_in("ada", PASSWORD)
+
+
+async def test_each_fault_of_a_new_password_is_told_with_its_field(site: Site) -> None:
+    browser = await signed_in(site)
+    for form, faulty in (
+        ({"password": "wrong password"}, ["password"]),
+        ({"new_password_again": "another"}, ["new_password", "new_password_again"]),
+        ({"password": "", "new_password": ""}, ["password", "new_password"]),
+    ):
+        page = PageReader((await browser.post(CHANGE, FORM | form)).body)
+        marked = [each for each in page.elements if each.attributes.get("aria-invalid") == "true"]
+        assert [each.attributes["name"] for each in marked] == faulty

@@ -26,6 +26,8 @@ EVIL = "\"><script>alert(1)</script>'&"
 BASE: dict[str, object] = {
     "problem": "",
     "advice": "",
+    "faulty": (),
+    "reference": "",
     "token": "token",
     "signed_in_as": "Ada",
     "login_path": "/.doorward/login",
@@ -42,6 +44,7 @@ FORM: dict[str, object] = {
     "username_limit": 256,
     "faults": {"username": "", "password": ""},
     "wrong": False,
+    "email": "",
     "takes_passwords": True,
     "by_address": True,
     "once_more": False,
@@ -121,8 +124,11 @@ PASSWORD: dict[str, object] = {
     "action": "/.doorward/account/password",
     "login": "ada",
     "own": OWN,
-    "wrong": False,
-    "unfit": False,
+    "least": 8,
+}
+UNFIT: dict[str, object] = {
+    "faulty": ("password", "again", "new_password", "new_password_again"),
+    "problem": "Short.",
 }
 KEY = Passkey(
     "a",
@@ -180,17 +186,28 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "sessions": ("sessions", {"sessions": ROWS, "notice": "Ended."}),
     "sessions-one": ("sessions", {"sessions": ROWS[:1], "notice": "", "problem": "Gone."}),
     "forgot-password": ("forgot_password", FORGOT),
-    "forgot-password-missing": ("forgot_password", FORGOT | {"problem": "Missing."}),
+    "forgot-password-missing": (
+        "forgot_password",
+        FORGOT | {"faulty": ("username",), "problem": "Missing."},
+    ),
     "register": ("register", REGISTER),
-    "register-wrong": ("register", REGISTER | {"email": "a", "problem": "No address."}),
+    "register-wrong": (
+        "register",
+        REGISTER | {"email": "a", "faulty": ("email",), "problem": "No."},
+    ),
     "set-password": ("set_password", SET_PASSWORD),
     "set-password-new": ("set_password", SET_PASSWORD | {"is_new": True}),
-    "set-password-wrong": ("set_password", SET_PASSWORD | {"problem": "Short.", "advice": "8."}),
+    "set-password-wrong": ("set_password", SET_PASSWORD | UNFIT | {"advice": "8."}),
     "done": ("done", {"heading": "Done", "explanation": "It is done.", "sign_in": ""}),
     "done-sign-in": ("done", {"heading": "Done", "explanation": "D.", "sign_in": "/.doorward"}),
     "once-more": ("login", FORM | {"once_more": True}),
     "second-factor": ("second_factor", FACTOR),
-    "second-factor-wrong": ("second_factor", FACTOR | {"wrong": True, "problem": "Wrong."}),
+    "second-factor-wrong": ("second_factor", FACTOR | {"faulty": ("code",), "problem": "Wrong."}),
+    "second-factor-recovery": (
+        "second_factor",
+        FACTOR | {"faulty": ("recovery_code",), "problem": "Wrong."},
+    ),
+    "sign-in-address": ("login", FORM | {"faulty": ("email",), "email": "a@b", "problem": "No."}),
     "authenticator": ("authenticator", FACTOR | {"own": OwnFactors()}),
     "authenticator-again": ("authenticator", FACTOR),
     "authenticator-must": (
@@ -200,8 +217,8 @@ SHOWN: dict[str, tuple[str, dict[str, object]]] = {
     "authenticator-must-passkey": ("authenticator", FACTOR | WITH | {"must": True}),
     "recovery-codes": ("recovery_codes", {"codes": ["abcd-efgh"], "return_to": "/notes/1"}),
     "password": ("password", PASSWORD),
-    "password-wrong": ("password", PASSWORD | {"wrong": True, "problem": "Wrong."}),
-    "password-unfit": ("password", PASSWORD | {"unfit": True, "problem": "Short."}),
+    "password-wrong": ("password", PASSWORD | {"faulty": ("password",), "problem": "Wrong."}),
+    "password-unfit": ("password", PASSWORD | UNFIT),
     "sign-in-passkey": ("login", FORM | WITH | {"signed_in_as": ""}),
     "second-factor-passkey": ("second_factor", FACTOR | WITH | {"own": BOTH}),
     "second-factor-passkey-only": (

@@ -398,3 +398,17 @@ async def test_two_answers_at_once_make_one_session(site: Site) -> None:
         )
     )
     assert sum(bool(copy.session) for copy in copies) == 1
+
+
+async def test_a_wrong_recovery_code_is_told_where_it_was_typed(site: Site) -> None:
+    app_of(site, "ada")
+    site.factors.renew_recovery_codes(site.accounts.find("ada").subject)
+    browser = await first_half(site)
+    answer = await browser.post(SECOND, {"recovery_code": "abcd-efgh-ijkl-mnop"})
+    assert (answer.status, answer.error) == (401, "second_factor_failed")
+    page = PageReader(answer.body)
+    assert "That recovery code is not right." in page.text
+    assert "clock" not in page.text, "advice for an app is none here"
+    faulty = [each for each in page.elements if each.attributes.get("aria-invalid") == "true"]
+    assert [each.attributes["name"] for each in faulty] == ["recovery_code"]
+    assert "open" in page.one("details").attributes, "and it is not folded away"

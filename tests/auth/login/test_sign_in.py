@@ -471,6 +471,8 @@ async def test_an_address_leads_to_the_provider_of_its_domain(
 async def test_an_address_of_no_known_domain_leads_nowhere(many: Site, address: str) -> None:
     answer = await many.browser().post("/.doorward/login", {"email": address})
     assert (answer.status, answer.error) == (400, "domain_unknown")
+    typed = PageReader(answer.body).one("input", name="email").attributes
+    assert (typed["value"], typed["aria-invalid"]) == (address, "true"), "there, to be mended"
 
 
 async def test_only_where_a_provider_has_domains_an_address_is_asked_for(
