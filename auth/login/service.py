@@ -36,6 +36,7 @@ from auth.login.answers import (
     SESSIONS_PATH,
     SET_PASSWORD_PATH,
     Answers,
+    Fields,
     Problem,
 )
 from auth.login.back_channel import BackChannel
@@ -421,7 +422,7 @@ class LoginService:
         handler = handlers.get(request.method)
         if handler is None:
             allow = (("Allow", ", ".join(handlers)),)
-            return self._answers.error_page(visit, _METHOD, fields=allow)
+            return self._nothing(visit, _METHOD, allow)
         try:
             answer = await handler(visit)
         except TooManySessions:
@@ -432,11 +433,17 @@ class LoginService:
         """Answer what is not here: at a site, the page of that name where people sign in."""
         request = visit.request
         if not visit.site or request.path not in self._handlers:
-            return self._answers.error_page(visit, _NO_PAGE)
+            return self._nothing(visit, _NO_PAGE)
         if request.method not in ("GET", "HEAD"):
             return await self._refuse_at_site(visit)
         query = f"?{urlencode(request.query)}" if request.query else ""
         return self._answers.away(f"{visit.sign_in_origin}{request.path}{query}")
+
+    def _nothing(self, visit: Visit, problem: Problem, fields: Fields = ()) -> LoginAnswer:
+        """Answer what is not done here: with a page to those who ask for one, as everywhere."""
+        if visit.prefers(unless_told="json") == "json":
+            return self._answers.problem(problem, fields=fields)
+        return self._answers.error_page(visit, problem, fields=fields)
 
     def _full(self, visit: Visit) -> LoginAnswer:
         """Answer a sign-in for which there is no room."""

@@ -55,6 +55,18 @@ async def test_another_path_is_not_found(site: Site) -> None:
     assert "request-1" in PageReader(answer.body).text
 
 
+@pytest.mark.parametrize("accept", ["*/*", "", "application/json"])
+async def test_who_asks_for_no_page_is_told_in_json_what_is_not_done_here(
+    site: Site, accept: str
+) -> None:
+    for method, path, status in (("GET", "/.doorward/nothing", 404), ("PUT", PATHS[0], 405)):
+        answer = await site.browser().send(method, path, fields={"accept": accept})
+        assert (answer.status, field(answer, "content-type")) == (
+            status,
+            "application/problem+json",
+        )
+
+
 @pytest.mark.parametrize("path", PATHS)
 async def test_an_answer_that_is_no_error_is_not_marked_as_one(site: Site, path: str) -> None:
     browser = site.browser()
