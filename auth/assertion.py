@@ -1,4 +1,4 @@
-"""The signed identity assertion that upstreams get (contract section 5).
+"""The signed identity assertion that upstreams get (docs/identity.md).
 
 How this works: an assertion is signed once for what it says, and reused until half of its life is
 over; what a request pays is one look-up. An upstream thus always sees an assertion that is good for

@@ -1,4 +1,4 @@
-"""The session record, as it stands in the store (contract section 6), and the digest that names it.
+"""The session record, as it stands in the store (docs/login.md), and the digest that names it.
 
 The cookie value never reaches the store, a log or an upstream: everything is keyed by its SHA-256.
 """

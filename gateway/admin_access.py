@@ -1,6 +1,6 @@
 """Who may use the admin API and the dashboard: a token, and never by way of somebody's browser.
 
-Health and metrics are not asked about here: they are open on the admin address (contract 7).
+Health and metrics are not asked about here: they are open on the admin address.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Commands that run the gateway or work on its store: `run`, `sessions`, `keys`."""
+"""Commands that run the gateway or work on its store: `run`, `sessions`, `tokens`, `keys`."""
 
 import asyncio
 import json
@@ -202,10 +202,6 @@ def rotate(*, file: Path) -> None:
     """Make a new key; those before it stay published while what they signed can be alive."""
     key = _with_store(file, lambda store: SigningKeys(store.commands).rotate())
     click.echo(f"{key.kid} signs from {_moment(key.active_at)} on")
-
-
-COMMANDS: tuple[click.Command, ...] = (run, sessions, tokens, keys)
-"""What `gateway.cli` adds to the command line."""
 
 
 def _with_store(file: Path, do: Callable[[RedisSessionStore], Awaitable[_T]]) -> _T:

@@ -173,6 +173,28 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_document_that_the_code_names_is_there() -> None:
+    sources = [path for name in (*PACKAGES, "tests") for path in (ROOT / name).rglob("*.py")]
+    broken = [
+        f"{source.relative_to(ROOT)}: {document}"
+        for source in sources
+        for document in re.findall(r"docs/[\w/-]+\.md", source.read_text("utf-8"))
+        if not (ROOT / document).exists()
+    ]
+
+    assert broken == []
+
+
+def test_readme_leads_to_every_document_and_the_index_to_every_decision() -> None:
+    readme = (ROOT / "README.md").read_text()
+    index = (ROOT / "docs" / "adr" / "README.md").read_text()
+    pages = [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
+    decisions = [path.name for path in (ROOT / "docs" / "adr").glob("0*.md")]
+
+    assert [page for page in pages if f"]({page})" not in readme] == []
+    assert [name for name in decisions if f"]({name})" not in index] == []
+
+
 NAMED = sorted(
     {
         (document.name, file, name)

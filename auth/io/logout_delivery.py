@@ -1,4 +1,4 @@
-"""Telling registered services of every ended session (`on_logout`; contract section 5).
+"""Telling registered services of every ended session (`on_logout`; docs/events.md).
 
 How this works. The script that ends a session writes the event into a stream of the store in the
 same step, so no ending is without its notice. Each upstream with `on_logout` has a consumer group

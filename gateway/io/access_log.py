@@ -39,7 +39,7 @@ _MILLISECONDS = tuple(f"{number:03d}Z" for number in range(1000))
 
 
 class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line, with the keys of the contract (section 7) in their order, and `times` if not 1."""
+    """One line, with the keys of docs/operations.md in their order, and `times` if not 1."""
 
     time: str
     request_id: str

@@ -16,7 +16,7 @@ CLOCK_SLACK = 60.0
 
 
 class NewSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The record of contract section 6 as it may be sent here: the times have defaults."""
+    """A session record (docs/login.md) as it may be sent here: the times have defaults."""
 
     subject: str
     v: int = 1

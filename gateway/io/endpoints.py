@@ -1,4 +1,4 @@
-"""The gateway's own addresses under `/.doorward/` (contract section 4), each exact.
+"""The gateway's own addresses under `/.doorward/`, each exact.
 
 How this works: one table of path to handler; anything else below the prefix is 404, so that no
 side door opens by a prefix (oauth2-proxy CVE-2026-34457). The pages of the login service are

@@ -117,7 +117,7 @@ CALLERS: dict[str, dict[str, object] | None] = {
     "reader-with-two-factors": {"subject": "u1", "acr": "mfa"},
     "reporter": {"subject": "u4", "groups": ["other"], "scopes": ["reports.list", "reports.read"]},
 }
-"""Session records of contract section 6, by name; without the times."""
+"""Session records (docs/login.md), by name; without the times."""
 
 
 class Case(NamedTuple):

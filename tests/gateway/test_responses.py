@@ -144,7 +144,7 @@ def test_a_route_may_settle_how_it_challenges(
     request = head(method, Accept=accept)
     given = answer(NOBODY, request, unauthenticated=unauthenticated)
     assert given.status == status
-    if status == 401:  # contract section 4: a problem, whatever the client accepts
+    if status == 401:  # a problem, whatever the client accepts
         assert ("Content-Type", "application/problem+json") in given.fields
 
 
