@@ -148,12 +148,9 @@ class FieldRules:
         self.response = _Remembered(partial(_handling_in_response, frozenset(own)))
         """Handling of a response field, by name."""
 
-    def is_managed(self, name: str) -> bool:
-        """Whether a client's field called *name* would speak in the gateway's place."""
-        return _is_managed(self._managed, name)
-
 
 def _is_managed(managed: frozenset[str], name: str) -> bool:
+    """Whether a client's field called *name* would speak in the gateway's place."""
     folded = fold(name)
     return (
         folded in managed

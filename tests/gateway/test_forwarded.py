@@ -95,6 +95,7 @@ def test_nobody_is_trusted_by_default() -> None:
         (('Forwarded: For="[2001:db8::1]:4711"',), "2001:db8::1", "2001:db8::1, 10.0.0.1"),
         (("Forwarded: for=1.2.3.4;by=10.0.0.1 , for=_hidden",), "10.0.0.1", "10.0.0.1"),
         (("Forwarded: for=1.2.3.4", "X-Forwarded-For: 1.2.3.4"), "1.2.3.4", "1.2.3.4, 10.0.0.1"),
+        (("Forwarded: for=1.2.3.4,",), "1.2.3.4", "1.2.3.4, 10.0.0.1"),
     ],
 )
 def test_a_trusted_chain_is_walked_from_the_right(

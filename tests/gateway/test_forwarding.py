@@ -302,6 +302,7 @@ def test_an_identity_block_needs_an_identity() -> None:
         (route(strip_prefix="/api"), "/api//a", "/a"),
         (route(strip_prefix="/api"), "/apia", None),
         (route(strip_prefix="/api"), "/a", None),
+        (route(strip_prefix="/"), "/a", "/a"),
         (route(add_prefix="/v1"), "/a", "/v1/a"),
         (route(add_prefix="/v1/"), "/", "/v1/"),
         (route(strip_prefix="/api", add_prefix="/v1"), "/api/a", "/v1/a"),
@@ -529,6 +530,16 @@ def test_a_response_head_is_written_anew_for_other_rules_lengths_and_connections
         head, rules=RULES, length=3, chunked=False, keep_alive=True, own=b"X: y\r\n"
     ).endswith(b"X: y\r\n\r\n")
     assert written() is once
+
+
+def test_no_more_forms_of_a_response_head_are_remembered_than_a_few() -> None:
+    text = b"HTTP/1.1 200 OK\r\nDate: Mon\r\nContent-Length: 3\r\n\r\n"
+    head = read_response_head(text, request_method="GET")
+    for _ in range(20):
+        rules = FieldRules(HEADERS, cookie_names=())  # as of another generation
+        sent = response_fields(head, rules=rules, length=3, chunked=False, keep_alive=True)
+        assert b"Content-Length: 3\r\n" in sent
+        assert 0 < len(head.written) <= 8
 
 
 def test_a_date_of_ours_is_never_remembered() -> None:
