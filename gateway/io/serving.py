@@ -417,13 +417,13 @@ class Serving:
         if identity is not None:
             event.subject, event.tenant = identity.subject, identity.tenant
             event.auth = identity.method
+            if identity.refresh_at:  # refused, too: perhaps for want of a role that is there now
+                refresh_if_due(exchange, identity)
         if matched is not None:
             route = matched.route.route
             event.route, event.upstream = route.id, route.upstream
         if type(verdict) is Allow:
             event.decision, event.reason = verdict.outcome, verdict.reason
-            if identity is not None and identity.refresh_at:
-                refresh_if_due(exchange, identity)
             exchange.permit = verdict
             exchange.matched = matched
             exchange.pool = exchange.generation.pools[event.upstream]

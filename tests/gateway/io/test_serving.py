@@ -314,6 +314,19 @@ async def test_the_use_of_a_session_that_is_due_is_told_to_the_login_service() -
             assert running.login.refreshed == [due, looked_up]
 
 
+async def test_whoever_is_refused_is_brought_up_to_date_as_well() -> None:
+    rule = AccessRule(level="signed-in", roles=frozenset({"editor"}))
+    editors = route("editors", "/edit/*", access=rule)
+    async with (
+        upstream() as backend,
+        gateway(configuration(one_upstream(backend), [editors])) as running,
+    ):
+        due = running.sessions.sign_in("due", refresh_at=time() - 1)
+        line = b"Cookie: doorward=%b\r\n" % due.encode()
+        assert (await running.ask(GET % (b"edit/x", line))).status == 403
+        assert running.login.refreshed == [due]
+
+
 TOKEN_ROUTES = [
     route("one", "/one/*", access=SIGNED_IN, access_token="Authorization"),
     route("two", "/two/*", access=SIGNED_IN, access_token="X-Access-Token"),
