@@ -167,19 +167,26 @@ def client(kind: str, core: str = OTHER_CORE, **arguments: object) -> dict[str, 
     return result
 
 
-def lua_over(lines: Path, field: str) -> str:
-    """Return the path of a wrk script that sends each line of *lines* in turn as *field*."""
-    script = lines.with_suffix(".lua")
+def lua_over(lines: Path, field: str, side: str) -> str:
+    """Return the path of a wrk script that sends each line of *lines* in turn as *field*.
+
+    Each run goes on where the one before stopped, so *side*, who alone is asked with it, sees no
+    line again before all have been sent.
+    """
+    script = lines.with_name(f"{lines.name}-{side}.lua")
+    place = lines.with_name(f"{lines.name}-{side}-at")
+    place.write_text("0")
     script.write_text(
-        f"""local values = {{}}
+        f"""local values, threads = {{}}, {{}}
 for line in io.lines("{lines}") do values[#values + 1] = line end
-math.randomseed(os.time())
-local at = math.random(#values)
+at = tonumber(io.open("{place}"):read("*a"))
+setup = function(thread) threads[1] = thread end
 request = function()
   at = at % #values + 1
   wrk.headers["{field}"] = values[at]
   return wrk.format()
 end
+done = function() io.open("{place}", "w"):write(threads[1]:get("at")) end
 """
     )
     return str(script)

@@ -109,15 +109,14 @@ def bearer(stage: Stage, effort: Effort) -> Iterator[Row]:
     ):
         seen = {"Authorization": f"Bearer {tokens[0]}"}
         wait_until_it_answers(f"http://127.0.0.1:{ours[0]}{PATH}", seen)
-        all_of_them, in_turn = lua_over(lines, "Authorization"), lua_over(cookies, "Cookie")
         cookie, known, others, new, with_library, without = costs(
             [
                 Asked(*ours, PATH, SIGNED_IN),
                 Asked(*ours, PATH, seen),
-                Asked(*ours, PATH, {}, in_turn),
-                Asked(*ours, PATH, {}, all_of_them),
-                Asked(*library, PATH, {}, all_of_them),
-                Asked(*nobody, PATH, {}, all_of_them),
+                Asked(*ours, PATH, {}, lua_over(cookies, "Cookie", "ours")),
+                Asked(*ours, PATH, {}, lua_over(lines, "Authorization", "ours")),
+                Asked(*library, PATH, {}, lua_over(lines, "Authorization", "library")),
+                Asked(*nobody, PATH, {}, lua_over(lines, "Authorization", "nobody")),
             ],
             effort,
         )
