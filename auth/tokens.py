@@ -53,7 +53,7 @@ UNFIT_FOR_A_FIELD = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Controls, line separators, lone surrogates: what must not get near a field value or a log."""
 
 
-class SignedText(msgspec.Struct, frozen=True):
+class SignedText(msgspec.Struct, frozen=True, gc=False):
     """A JWS in compact form whose header is in order; its payload has not been looked at."""
 
     algorithm: str

@@ -20,6 +20,7 @@ CLIENT_FIELDS = (
     "x-request-id",
 )
 """All that `gateway.forwarded` reads of a section to say who the client is."""
+_OF_PROXIES = frozenset(CLIENT_FIELDS) - {"host"}
 
 
 class FieldSection:
@@ -47,7 +48,11 @@ class FieldSection:
         mine, theirs = self.by_name.get, before.by_name.get
         if mine("cookie") == theirs("cookie") and mine("authorization") == theirs("authorization"):
             self.credentials = before.credentials
-        if [*map(mine, CLIENT_FIELDS)] == [*map(theirs, CLIENT_FIELDS)]:
+        if mine("host") == theirs("host") and (
+            # As nearly always: then there is nothing to compare.
+            (_OF_PROXIES.isdisjoint(self.by_name) and _OF_PROXIES.isdisjoint(before.by_name))
+            or [*map(mine, CLIENT_FIELDS)] == [*map(theirs, CLIENT_FIELDS)]
+        ):
             self.client = before.client
 
 
