@@ -249,6 +249,21 @@ def enable_account(login: str, *, route_file: Path) -> None:
     click.echo(f"enabled {account.login}")
 
 
+@accounts.command("delete")
+@click.argument("login")
+@click.confirmation_option(prompt="Delete the account, its passkeys and codes, for good?")
+@config_option
+def delete_account(login: str, *, route_file: Path) -> None:
+    """Forget LOGIN and everything that lets it in, and end its sessions.
+
+    Its subject is never used again. To keep somebody out for a while: `disable`.
+    """
+    with opened_accounts(route_file) as book:
+        account = book.delete(login)
+    click.echo(f"deleted {account.login}, subject {account.subject}")
+    end_sessions(account.subject, route_file, reason="account_deleted")
+
+
 def _hand_over_link(  # noqa: PLR0913 - what a letter needs
     purpose: Purpose,
     account: Account,

@@ -79,6 +79,15 @@ _CHANGE = (
     " tenant = :tenant, roles = :roles, groups = :groups, email = :email, changed_at = :changed_at,"
     " revision = revision + :raised WHERE subject = :subject"
 )
+_FORGET = (
+    # First, so that whoever changes something of the account waits, and then finds none.
+    "DELETE FROM accounts WHERE subject = :subject",
+    "DELETE FROM totp_secrets WHERE subject = :subject",
+    "DELETE FROM recovery_codes WHERE subject = :subject",
+    "DELETE FROM passkeys WHERE subject = :subject",
+    "DELETE FROM one_time_tokens WHERE subject = :subject",
+    "DELETE FROM required_factors WHERE kind = 'subject' AND name = :subject",
+)
 _T = TypeVar("_T")
 
 
@@ -309,6 +318,17 @@ class Accounts:
     def set_disabled(self, login: str, *, disabled: bool) -> Account:
         """Let the account of *login* sign in no more, or again, and return it."""
         return self._change(self.find(login), _SET_DISABLED, int(disabled))
+
+    def delete(self, login: str) -> Account:
+        """Forget the account of *login* and all that hangs on it; return it as it was.
+
+        Its subject is never used again: whoever gets the login name is somebody else.
+        """
+        account = self.find(login)
+        with self.database.writing() as connection:
+            for statement in _FORGET:
+                connection.execute(statement, subject=account.subject)
+        return account
 
     def change(  # noqa: PLR0913 - one argument for each thing that may change
         self,

@@ -6,6 +6,8 @@ from base64 import b64encode
 
 from argon2 import PasswordHasher
 
+from auth.login.account import canonical_login
+
 MIN_CHARACTERS = 8
 """NIST SP 800-63B section 3.1.1.2: at least 8, and no rules about kinds of characters."""
 MAX_BYTES = 1024
@@ -38,7 +40,7 @@ def check_new_password(password: str, *, login: str) -> None:
         raise UnsuitablePassword(
             f"the password needs at least {MIN_CHARACTERS} characters; a few words make a good one"
         )
-    if password.casefold() == login.casefold():
+    if canonical_login(password) == canonical_login(login):
         raise UnsuitablePassword("the password is the login name; take another one")
 
 

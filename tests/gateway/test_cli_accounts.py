@@ -4,14 +4,17 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from auth.login.factors import Factors
 from auth.login.one_time import OneTimeLinks
 from gateway.cli import cli
 from tests.conftest import Valkey
@@ -89,6 +92,7 @@ def test_the_password_on_standard_input_is_its_first_line(
         (("passwd", "eve", "--password-stdin"), PASSWORD, "no account 'eve'"),
         (("passwd", "ada", "--password-stdin"), "short", "at least 8 characters"),
         (("disable", "eve"), "", "no account 'eve'"),
+        (("delete", "eve", "--yes"), "", "no account 'eve'"),
         (("enable", "eve"), "", "no account 'eve'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -261,3 +265,31 @@ def test_sessions_end_when_what_somebody_may_do_changes(
     result = doorward("change", "ada", *change)
     assert result.exit_code == 0, result.output
     assert asyncio.run(count_sessions(valkey.tcp_url, subject)) == left
+
+
+def test_a_deleted_account_is_forgotten_with_all_that_let_it_in_and_its_sessions_end(
+    doorward: Doorward, directory: Path, valkey: Valkey
+) -> None:
+    (directory / "routes.yaml").write_text(ROUTES % valkey.tcp_url)
+    doorward("add", "ada", "--password-stdin")
+    doorward("add", "bob", "--password-stdin")
+    doorward("require-factor", "ada")
+    doorward("reset", "ada", "--print")
+    subject, other = (accounts_of(directory).find(name).subject for name in ("ada", "bob"))
+    factors = Factors(accounts_of(directory).database, "k" * 32)
+    factors.renew_recovery_codes(subject)
+    for each in (subject, other):
+        asyncio.run(begin_session(valkey.tcp_url, each))
+    refused = doorward("delete", "ada", given="n\n")
+    assert (refused.exit_code, signs_in(directory, "ada", PASSWORD)) == (1, True)
+    result = doorward("delete", "ada", "--yes")
+    assert (result.exit_code, subject in result.stdout) == (0, True)
+    assert not signs_in(directory, "ada", PASSWORD)
+    assert asyncio.run(count_sessions(valkey.tcp_url, subject)) == 0
+    assert asyncio.run(count_sessions(valkey.tcp_url, other)) == 1
+    with closing(sqlite3.connect(directory / ".doorward" / "accounts.sqlite3")) as database:
+        kept = "\n".join(database.iterdump())
+    assert subject not in kept
+    assert other in kept
+    doorward("add", "ada", "--password-stdin")
+    assert accounts_of(directory).find("ada").subject != subject

@@ -363,3 +363,15 @@ def test_accounts_that_version_one_wrote_are_kept(tmp_path: Path) -> None:
     assert (ada.subject, ada.login, ada.roles, ada.revision) == ("s-1", "Ada", ("editor",), 3)
     assert asyncio.run(accounts.sign_in("ada", PASSWORD)) == ada
     accounts.close()
+
+
+async def test_a_deleted_account_lets_nobody_in_and_its_name_goes_to_somebody_else(
+    accounts: Accounts,
+) -> None:
+    account = accounts.add("ada", PASSWORD)
+    assert accounts.delete("ADA").subject == account.subject
+    assert await accounts.sign_in("ada", PASSWORD) is None
+    assert await accounts.current(account) is None, "a sign-in that is under way gets no session"
+    again = accounts.add("ada", PASSWORD)
+    assert again.subject != account.subject
+    assert await accounts.current(account) is None

@@ -22,8 +22,17 @@ from auth.login.passwords import (
         ("x" * (MAX_BYTES + 1), "longer than 1024 bytes"),
         ("é" * (MAX_BYTES // 2 + 1), "longer than 1024 bytes"),
         ("Ada.Lovelace", "is the login name"),
+        ("\uff41\uff44\uff41.lovelace", "is the login name"),
     ],
-    ids=["empty", "seven", "seven-accents", "long", "long-in-bytes", "login"],
+    ids=[
+        "empty",
+        "seven",
+        "seven-accents",
+        "long",
+        "long-in-bytes",
+        "login",
+        "login-in-another-width",
+    ],
 )
 def test_an_unsuitable_password_is_refused_with_a_reason(password: str, says: str) -> None:
     with pytest.raises(UnsuitablePassword, match=says):
