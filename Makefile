@@ -164,16 +164,14 @@ fuzz: .venv/.installed-dev
 	@for target in $(FUZZ_TARGETS); do $(BIN)/python -m tests.fuzzing $$target $(FUZZ_SECONDS) || exit 1; done
 
 # Three locks: production (its image brings a server of its own), with the embedded store, and with the tools.
-LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
-	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
-LOCK_PROJECT := $(LOCK) --build-deps-for editable
+# Each for every Python from 3.11.0 on: what only some of them need is named with a marker.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+LOCK_PROJECT := $(LOCK) pyproject.toml requirements-build.in
 lock: .venv/.installed-dev
-	$(LOCK_PROJECT) --extra postgresql --output-file requirements.lock pyproject.toml
-	$(LOCK_PROJECT) --extra postgresql --extra embedded --output-file requirements-embedded.lock pyproject.toml
-	$(LOCK_PROJECT) --extra postgresql --extra embedded --extra dev --output-file requirements-dev.lock pyproject.toml
-	$(LOCK) --output-file requirements-peers.lock requirements-peers.in
-	$(LOCK) --output-file requirements-ldap.lock requirements-ldap.in
-	$(LOCK) --output-file requirements-redis.lock requirements-redis.in
+	$(LOCK_PROJECT) --extra postgresql --output-file requirements.lock >/dev/null
+	$(LOCK_PROJECT) --extra postgresql --extra embedded --output-file requirements-embedded.lock >/dev/null
+	$(LOCK_PROJECT) --extra postgresql --extra embedded --extra dev --output-file requirements-dev.lock >/dev/null
+	for extra in peers ldap redis fuzz; do $(LOCK) --output-file requirements-$$extra.lock requirements-$$extra.in >/dev/null || exit 1; done
 
 clean:
 	rm -rf .venv .doorward .fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

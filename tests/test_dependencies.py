@@ -8,6 +8,8 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from gateway.io.connection import AIOHTTP_VERSION
 
@@ -92,3 +94,20 @@ def test_the_aiohttp_whose_inside_we_know_is_the_one_that_is_locked() -> None:
 def test_versions_are_compared_as_numbers() -> None:
     assert number("3.14.5") > number("3.9.10")
     assert number("50.0.2") > number("42.0.0")
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.15", "3.12.0", "3.13.0", "3.14.0"])
+def test_the_locks_name_what_each_python_needs(python: str) -> None:
+    there = {
+        "python_full_version": python,
+        "python_version": python.rpartition(".")[0],
+        "extra": "",
+    }
+    for lock in LOCKS:
+        named = pins(lock)
+        for distribution in distributions():
+            if canonicalize_name(distribution.name) in named:
+                for needed in map(Requirement, distribution.requires or ()):
+                    if needed.marker is None or needed.marker.evaluate(there):
+                        name = canonicalize_name(needed.name)
+                        assert name in named, f"{lock.name}: {distribution.name} on {python}"
