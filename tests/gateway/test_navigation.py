@@ -44,6 +44,8 @@ def test_fetch_metadata_counts_before_accept_and_only_for_safe_methods(
         ("text/html;q=nan", False),
         ("text/html;q=inf", False),
         ("text/html;q=-1", False),
+        ("text/html;q=x", False),
+        ("text/html;q=", False),
         ("text/html;level=1;q=0.1", True),
         ("text/*, */*", False),
         (",,;,", False),
