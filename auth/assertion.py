@@ -14,6 +14,7 @@ argument, the `jti` from a source given by the caller.
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -72,6 +73,10 @@ class AssertionSigner:
         self.signatures = 0
         """How many assertions were signed so far."""
 
+    def __len__(self) -> int:
+        """Return how many assertions are remembered."""
+        return len(self._signed)
+
     def assertion_for(self, identity: Identity, audience: str, now: float) -> str:
         """Return an assertion of *identity* for the upstream *audience* at *now* (epoch seconds).
 
@@ -110,8 +115,11 @@ class AssertionSigner:
 
     def _sign_and_hold(self, said: _Said, identity: Identity, audience: str, *, now: float) -> str:
         self._signed.pop(said, None)
-        while len(self._signed) >= self._capacity:
-            self._signed.popitem(last=False)  # signed longest ago
+        # Two that were signed longest ago for each new one: of people who are gone nothing stays.
+        for longest_ago in tuple(islice(self._signed, 2)):
+            is_full = len(self._signed) >= self._capacity
+            if is_full or self._signed[longest_ago].renew_at <= now:
+                del self._signed[longest_ago]
         expires_at = self._expires_at(identity, now)
         assertion = self._sign(identity, audience, now=now, expires_at=expires_at)
         renew_at = now + (expires_at - now) / 2

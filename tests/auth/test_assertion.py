@@ -152,6 +152,20 @@ def test_the_memory_is_bounded() -> None:
     assert signing.signatures == 4
 
 
+def test_nothing_is_held_of_those_who_are_gone() -> None:
+    signing = signer(capacity=1000)
+    for number in range(100):
+        who = msgspec.structs.replace(ALICE, session_digest=f"{number:064}")
+        signing.assertion_for(who, "notes", NOW)
+    assert len(signing) == 100
+    for number in range(100):
+        assert signing.assertion_for(ALICE, f"notes-{number}", NOW + 30)
+    assert len(signing) == 100
+    # What can still be used is not forgotten with it.
+    signing.assertion_for(ALICE, "another", NOW + 59)
+    assert len(signing) == 101
+
+
 def test_without_a_key_nothing_is_signed_and_with_one_it_is() -> None:
     signing = signer(KeyRing())
     with pytest.raises(AuthUnavailable):
