@@ -35,6 +35,10 @@ from config.model import TokenIssuer
 
 _MOST_TOKENS = 10_000
 """Remembered as good; the one accepted longest ago goes first."""
+_LEAST_LOOK = 64
+"""So many at least before those that have expired are looked for; afterwards, twice those that have
+not: each new token pays for two looks, and no more than half of what is held is of no use.
+"""
 _MOST_CHARACTERS = 8 * 1024 * 1024
 """Of all tokens remembered together; their claims take about three times as much memory."""
 
@@ -72,7 +76,12 @@ class JwtVerifier:
         # A plain dict would look at all it has forgotten lately to find its oldest entry.
         self._accepted: OrderedDict[bytes, tuple[Authenticated, int]] = OrderedDict()
         self._characters = 0
+        self._look_at = _LEAST_LOOK
         self._tasks: list[asyncio.Task[None]] = []
+
+    def __len__(self) -> int:
+        """Return how many tokens are remembered."""
+        return len(self._accepted)
 
     async def start(self) -> None:
         """Begin to load the keys and to keep them fresh; does not wait for them."""
@@ -194,12 +203,21 @@ class JwtVerifier:
     def _remember(self, digest: bytes, caller: Authenticated, characters: int) -> Authenticated:
         if digest in self._accepted:  # two requests verified it at the same time
             self._forget(digest)
+        elif len(self._accepted) >= self._look_at:
+            self._forget_expired()
         self._accepted[digest] = (caller, characters)
         self._characters += characters
         while len(self._accepted) > _MOST_TOKENS or self._characters > _MOST_CHARACTERS:
             _, (_, length) = self._accepted.popitem(last=False)  # the one accepted longest ago
             self._characters -= length
         return caller
+
+    def _forget_expired(self) -> None:
+        now = self._clock()
+        for digest, (caller, _) in tuple(self._accepted.items()):
+            if caller.identity.expires_at <= now:
+                self._forget(digest)
+        self._look_at = max(_LEAST_LOOK, 2 * len(self._accepted))
 
     def _forget(self, digest: bytes) -> None:
         self._characters -= self._accepted.pop(digest)[1]

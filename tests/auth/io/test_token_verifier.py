@@ -560,6 +560,21 @@ async def test_the_memory_of_seen_tokens_is_bounded(monkeypatch: pytest.MonkeyPa
     assert [checked.peek(each) for each in tokens] == [None] * 5
 
 
+async def test_tokens_that_have_expired_are_held_no_longer_than_others_that_come() -> None:
+    now = NOW
+    checked = verifier(clock=lambda: now)
+    # One that lasts is in front of all of them.
+    lasting = token(exp=NOW + 36_000)
+    await checked.verify(lasting)
+    for number in range(63):
+        await checked.verify(token(jti=str(number)))
+    assert len(checked) == 64
+    now = NOW + 300
+    await checked.verify(token(jti="new", iat=now, nbf=now, exp=now + 300))
+    assert len(checked) == 2
+    assert isinstance(checked.peek(lasting), Authenticated)
+
+
 async def test_keys_that_cannot_be_had_are_an_outage_and_no_refusal() -> None:
     checked = verifier(documents={f"{ISSUER}/jwks": LoadError("down")})
     with pytest.raises(AuthUnavailable) as outage:
