@@ -259,6 +259,7 @@ class SessionFlight(Flight):
             if not isinstance(found, SessionRecord):
                 # Expiry is judged by the wall clock, which may yet be corrected: never kept.
                 expired = found is Reason.SESSION_EXPIRED
+                self._reading.last_records.forget(self._name)
                 self._finish(None if expired else self._reading.cache.absences, Entry(found))
                 return
             self._parsed = found
@@ -297,6 +298,7 @@ class SessionFlight(Flight):
             )
             for epoch in names
         ):
+            reading.last_records.forget(self._name)
             self._finish(reading.cache.absences, Entry(Reason.SESSION_ENDED, epochs=names))
             return
         left = record.expires_at - reading.wall()

@@ -484,6 +484,7 @@ class Reader:
         for name, seconds in ending.names.items():
             self.endings.add(name, now + seconds)
             self.cache.drop(name)
+            self.last_records.forget(name)
         if ALL_SESSIONS in ending.epochs:
             self._tell(None)
         elif ending.names:

@@ -266,6 +266,10 @@ class LastRecords:
         self._records[name] = hashed, record
         return record
 
+    def forget(self, name: str) -> None:
+        """The session *name* is over."""
+        self._records.pop(name, None)
+
     def _share_parts(self, record: SessionRecord) -> None:
         """Give *record*, which nobody else has yet, the texts that others have as well.
 

@@ -391,6 +391,15 @@ class TestPushes:
         assert await bench.store.commands() == [told]
         assert bench.heard == [frozenset({NAME})]
 
+    async def test_nothing_is_held_of_a_session_that_is_heard_to_have_ended(
+        self, bench: Bench
+    ) -> None:
+        bench.reader.last_records.parse(NAME, VALUE)
+        bench.reader.last_records.parse(OTHER, VALUE)
+        bench.end({NAME: 60.0})
+        assert bench.reader.last_records.subject(NAME) is None
+        assert bench.reader.last_records.subject(OTHER) == "u1"
+
     async def test_the_end_of_everything_is_told_as_that(self, bench: Bench) -> None:
         bench.know()
         bench.end({}, {ALL_SESSIONS: "999000"})

@@ -187,6 +187,15 @@ def test_an_unchanged_record_stays_the_same_object_and_a_changed_one_does_not() 
     assert records.parse("a", one).roles == ()
 
 
+def test_nothing_is_held_of_a_session_that_is_over() -> None:
+    records = LastRecords()
+    first = records.parse("a", encode_record(RECORD))
+    records.forget("a")
+    records.forget("b")
+    assert records.subject("a") is None
+    assert records.parse("a", encode_record(RECORD)) is not first
+
+
 def test_sessions_of_one_site_share_what_they_say_alike_and_nothing_else() -> None:
     records = LastRecords()
 
