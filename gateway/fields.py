@@ -127,6 +127,7 @@ class FieldRules:
         "_managed",
         "bearer_is_ours",
         "cookie_names",
+        "own",
         "request",
         "response",
     )
@@ -138,15 +139,27 @@ class FieldRules:
         cookie_names: Iterable[str],
         bearer_is_ours: bool = False,
     ) -> None:
-        own = {fold(name) for name, _ in identity.fields} | {fold(identity.assertion.header)}
+        own = frozenset(
+            (fold(identity.assertion.header), *(fold(name) for name, _ in identity.fields))
+        )
+        self.own = own
+        """The names that the configuration gives, folded."""
         self._managed = _MANAGED | own
         self.cookie_names = tuple(cookie_names)
         self.bearer_is_ours = bearer_is_ours
         # Not methods of this object: what holds itself outlives its generation.
         self.request = _Remembered(partial(_handling_in_request, self._managed))
         """Handling of a request field, by name."""
-        self.response = _Remembered(partial(_handling_in_response, frozenset(own)))
+        self.response = _Remembered(partial(_handling_in_response, own))
         """Handling of a response field, by name."""
+
+    def says_the_same_as(self, other: "FieldRules") -> bool:
+        """Whether every field is handled as by *other*, whatever its name."""
+        return (self.own, self.cookie_names, self.bearer_is_ours) == (
+            other.own,
+            other.cookie_names,
+            other.bearer_is_ours,
+        )
 
 
 def _is_managed(managed: frozenset[str], name: str) -> bool:

@@ -92,7 +92,10 @@ class Generation(msgspec.Struct, frozen=True, eq=False):
 
 
 def make_generation(state: ServerState, previous: Generation | None) -> Generation:
-    """Return the generation for *state*; upstreams that did not change keep their connections."""
+    """Return the generation for *state*; upstreams that did not change keep their connections.
+
+    So do the rules for fields keep what they know, if they say what those before them said.
+    """
     configuration = state.snapshot.configuration
     old = previous.pools if previous else {}
     pools = {}
@@ -100,4 +103,8 @@ def make_generation(state: ServerState, previous: Generation | None) -> Generati
         pool = old.get(name)
         pools[name] = pool if pool and pool.upstream == upstream else UpstreamPool(upstream)
     blocks = IdentityBlocks(configuration.identity)
-    return Generation(state, state.snapshot.field_rules, pools, blocks)
+    rules = state.snapshot.field_rules
+    if previous is not None and previous.rules.says_the_same_as(rules):
+        # The same object, because heads of upstreams that stay remember by it what they became.
+        rules = previous.rules
+    return Generation(state, rules, pools, blocks)

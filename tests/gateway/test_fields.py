@@ -129,3 +129,23 @@ def test_whatever_folds_to_a_managed_name_never_goes_on(name: str) -> None:
     if managed:
         assert rules().request[name] is Handling.DROP
     assert (rules().request[name] is Handling.PASS) <= name.replace("-", "a").isalnum()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FieldRules(IDENTITY, cookie_names=("doorward",), bearer_is_ours=True),
+        FieldRules(IDENTITY, cookie_names=("doorward", "more")),
+        FieldRules(IdentityHeaders((), IDENTITY.assertion), cookie_names=("doorward",)),
+        # Managed in any case, but only a name of the file's is kept from clients.
+        FieldRules(
+            IdentityHeaders((*IDENTITY.fields, ("X-User", "name")), IDENTITY.assertion),
+            cookie_names=("doorward",),
+        ),
+    ],
+    ids=["bearer", "cookies", "fields", "managed"],
+)
+def test_rules_say_the_same_only_if_every_field_is_handled_alike(other: FieldRules) -> None:
+    assert rules().says_the_same_as(rules())
+    assert not rules().says_the_same_as(other)
+    assert not other.says_the_same_as(rules())
