@@ -184,6 +184,24 @@ async def test_a_session_that_has_expired_is_never_kept(bench: Bench) -> None:
     assert bench.kept() == {}
 
 
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        (([record(), b"logout"], 60_000, None, None),),
+        (([None, None], -2, None, None),),
+        (([record(expires_at=WALL), None], 60_000, None, None),),
+        (([record(), None], 60_000, None, b"500000"),),
+    ],
+    ids=["tombstone", "no key", "expired", "epoch"],
+)
+async def test_no_record_is_kept_of_a_session_that_was_found_to_be_over(
+    bench: Bench, rounds: tuple[tuple[object, ...], ...]
+) -> None:
+    bench.reader.last_records.parse(NAME, record())
+    assert isinstance(await bench.verdict(*rounds), Reason)
+    assert bench.reader.last_records.subject(NAME) is None
+
+
 async def test_a_tombstone_is_remembered_for_as_long_as_any_session_may_live(bench: Bench) -> None:
     await bench.verdict(([record(), b"logout"], 60_000, None))
     bench.reader.endings.expire(CLOCK + SETTINGS.absolute_timeout - 1)
