@@ -4,7 +4,8 @@
 # make bench  CPU a request, side by side with the peers that are installed; what a logout takes
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
-# make test-providers  sign-in at a real Keycloak and a real Dex (needs Java 17, mvn and Go 1.26; slapd and ldap-utils)
+# make test-providers  sign-in at a real Keycloak and a real Dex (needs Java 17, mvn and Go 1.26; slapd and ldap-utils),
+#                      and at emulators of Google, Entra, Okta and GitHub (needs npm and unshare)
 # make test-store  what talks to the store, on Redis 6.2 (a wheel has it) or STORE=/path/to/redis-server
 # make compiled  the same source with its busiest modules compiled (setup.py; needs gcc): a wheel in dist/
 # make test-compiled  what is compiled, and what talks to it over sockets, tested so
@@ -116,7 +117,13 @@ $(DEX): tests/providers/dex/go.mod tests/providers/dex/go.sum | .venv/bin/python
 		sed -i '/dex\/api\/v2"/d; /server\/apiserver"/d; /RegisterDexServer/d' serve.go && \
 		CGO_ENABLED=0 $(GO) build -trimpath -o dex .
 
-test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh $(DEX)
+# 0.11.2 is the newest one that runs on Node.js 20.
+.venv/emulators/.installed: tests/providers/emulators/package-lock.json | .venv/bin/python
+	$(install-from-npm)
+
+test-providers: .venv/.installed-dev $(KEYCLOAK)/bin/kc.sh $(DEX) .venv/emulators/.installed
+	env DOORWARD_EMULATORS=$(CURDIR)/.venv/emulators tests/providers/emulators/alone.sh \
+		$(BIN)/python -m pytest tests/end_to_end/test_sign_in_at_emulators.py
 	@exec env DOORWARD_KEYCLOAK=$(CURDIR)/$(KEYCLOAK) DOORWARD_DEX=$(CURDIR)/$(DEX) $(BIN)/python -m pytest \
 		$(addprefix tests/end_to_end/test_sign_in_at_,keycloak.py dex.py)
 
