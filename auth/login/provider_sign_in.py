@@ -253,7 +253,7 @@ class ProviderSignIn:
                 expires_at=asked_at + self._session.absolute_timeout,
             )
         except ProviderUnavailable as error:
-            raise _Failure(_UNREACHABLE, str(error)) from error
+            raise _Failure(_UNREACHABLE, str(error), retry_after=5) from error
         except RefusedToken as error:
             problem = _TOO_WEAK if error.too_weak else _CLOCK if error.clock_off else _FAILED
             raise _Failure(

@@ -434,6 +434,7 @@ async def test_when_a_provider_goes_down_whoever_is_signed_in_stays_so(
 
     assert (late.status, late.fields["X-Doorward-Error"]) == (503, "provider_unreachable")
     assert "Code House does not answer" in late.page.text
+    assert late.fields["Retry-After"] == "5"
     # Who begins now is told at once, and not sent into nothing.
     told = await other.visit(begin, stay_on=setting.both)
     assert (told.status, told.fields["X-Doorward-Error"]) == (503, "provider_unreachable")
