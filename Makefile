@@ -1,7 +1,7 @@
 # make run    the gateway on routes.yaml, with an embedded store and a demo behind it
 # make test   everything that is tested; needs no root and no service that is already running
 # make check  format, lint, types, import layers, catalogues
-# make bench  CPU a request, side by side with the peers that are installed; what a logout takes
+# make bench  CPU a request, pure and compiled, side by side with the peers that are installed; what a logout takes
 # make fuzz   coverage-guided fuzzing of what reads bytes from outside, FUZZ_SECONDS=60 each
 # make soak   the tests that take minutes
 # make test-providers  sign-in at a real Keycloak and a real Dex (needs Java 17, mvn and Go 1.26; slapd and ldap-utils),
@@ -71,8 +71,10 @@ format: .venv/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# CPU a request, side by side with the peers that are installed; then how long logouts take.
+# CPU a request, pure and compiled, side by side with the peers that are installed; then how long
+# logouts take. What cannot be compiled here is left out, and the table says so.
 bench: .venv/.installed-dev
+	@$(MAKE) --silent .venv/compiled/.installed || echo "No compiled build (are gcc and Python's headers here?): measured without." >&2
 	@$(BIN)/python -m benchmarks --keep
 	@$(BIN)/python -m benchmarks.revocation
 

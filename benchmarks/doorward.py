@@ -10,6 +10,7 @@ import redis
 
 from auth.session import SessionRecord, digest, encode_record, session_key
 from benchmarks.peers import COOKIE, Ground, Peer
+from gateway.io.build import COMPILED
 
 ROUTES = """\
 version: 1
@@ -39,6 +40,10 @@ routes:
 
 ASKING = "asking"
 """The store's user for whom nothing is tracked, and its password."""
+
+
+COMPILED_BUILD = Path(sys.prefix) / "compiled"
+"""Where `make compiled` puts it: beside the sources, which are the pure build."""
 
 
 def store_command(directory: Path, port: int) -> list[str]:
@@ -127,4 +132,35 @@ def doorward_public(ground: Ground) -> Peer:
     return _peer(ground, "Doorward, public route", "/public/notes", signed_in=False)
 
 
+def compiled_authenticated(ground: Ground) -> Peer:
+    """As the first, of the compiled build."""
+    return _compiled(doorward_authenticated(ground))
+
+
+def compiled_public(ground: Ground) -> Peer:
+    """A public route of the compiled build."""
+    return _compiled(doorward_public(ground))
+
+
+def _compiled(peer: Peer) -> Peer:
+    return peer._replace(
+        name=peer.name.replace("Doorward", "Doorward compiled", 1),
+        environment={
+            **peer.environment,
+            "PYTHONSAFEPATH": "1",
+            "PYTHONPATH": str(COMPILED_BUILD),
+        },
+    )
+
+
 VARIANTS = [doorward_authenticated, doorward_roles, doorward_asking, doorward_public]
+COMPILED_VARIANTS = [compiled_authenticated, compiled_public]
+
+
+def why_not_compiled() -> str | None:
+    """Return why the compiled build cannot be measured beside the pure one, or None if it can."""
+    if COMPILED:
+        return "every Doorward here is the compiled build"
+    if not (COMPILED_BUILD / ".installed").exists():
+        return "there is no compiled build here; `make compiled` makes it, with gcc"
+    return None
