@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,10 @@ def test_sessions_that_could_not_be_ended_are_told_and_the_account_is_disabled(
 
 def test_a_file_that_cannot_be_used_is_told(doorward: Doorward, directory: Path) -> None:
     doorward("add", "ada", "--password-stdin")
-    with sqlite3.connect(directory / ".doorward" / "accounts.sqlite3") as connection:
+    with (
+        closing(sqlite3.connect(directory / ".doorward" / "accounts.sqlite3")) as connection,
+        connection,
+    ):
         connection.execute("ALTER TABLE accounts RENAME TO gone")
     result = doorward("list")
     assert (result.exit_code, "the accounts cannot be used" in result.stderr) == (1, True)

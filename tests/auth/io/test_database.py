@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_file_that_is_locked_for_too_long_is_an_outage(
     database: Database, tmp_path: Path
 ) -> None:
     database.prepare((FIRST,))
-    with sqlite3.connect(tmp_path / "a.sqlite3", isolation_level=None) as other:
+    with closing(sqlite3.connect(tmp_path / "a.sqlite3", isolation_level=None)) as other:
         other.execute("PRAGMA busy_timeout = 0")
         other.execute("BEGIN IMMEDIATE")
         with database.reading() as connection:  # a writer keeps no reader out

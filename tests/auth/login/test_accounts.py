@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -242,7 +243,7 @@ async def test_a_file_that_cannot_be_written_keeps_nobody_out(tmp_path: Path) ->
     old = Accounts(path, hasher=CountingHasher(time_cost=1))
     old.add("ada", PASSWORD)
     accounts = Accounts(path, hasher=CountingHasher(time_cost=2))
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
             "CREATE TRIGGER full BEFORE UPDATE ON accounts"
             " BEGIN SELECT RAISE(ABORT, 'disk full'); END"
@@ -326,7 +327,7 @@ def test_several_processes_may_add_at_once(reopen: Reopen) -> None:
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "accounts.sqlite3"
     Accounts(path).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(AccountError, match="newer"):
         Accounts(path)
@@ -348,7 +349,7 @@ def test_an_account_nobody_has_is_told(accounts: Accounts) -> None:
 def test_accounts_that_version_one_wrote_are_kept(tmp_path: Path) -> None:
     """A file as the first release left it."""
     path = tmp_path / "accounts.sqlite3"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         for statement in VERSIONS[0]:
             connection.execute(statement)
         connection.execute(
