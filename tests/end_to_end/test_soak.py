@@ -38,11 +38,12 @@ SOAK_TURN_SECONDS = 2.0
 """After so long the file is reloaded, the memory is looked at, and new people come and go."""
 MOST_GROWN = 4 * 1024 * 1024
 """Of all processes together, in the second half of the time."""
-SOAK_MOST_A_MINUTE = 20 * 1024
+SOAK_MOST_A_MINUTE = 40 * 1024
 """Bytes of one process, by the slope over the last two thirds of the time.
 
-There are 30 reloads a minute or more (the file is watched, too) and some thousand requests: 1 KiB
-that is kept of each reload breaks it, and so do some bytes of each request.
+Each minute has nearly 60 reloads (by SIGHUP, and because the file is watched) and 23,000 requests:
+1 KiB that is kept of each reload breaks it, and so do 2 bytes of each request. What an allocator
+took in one go late in a run of half an hour made 23 KiB a minute of nothing.
 """
 LIVES = 7200
 COMES_AND_GOES = 60
@@ -408,8 +409,8 @@ async def run_soak(
     assert max(growth(series) for series in memory.values()) < most_a_minute, said
 
 
-@pytest.mark.parametrize("kept", [0, 1024])
-def test_what_is_kept_of_each_reload_is_told_from_what_an_allocator_takes_and_gives(
+@pytest.mark.parametrize("kept", [0, 2048])
+def test_what_is_kept_of_two_reloads_a_turn_is_told_from_what_an_allocator_takes_and_gives(
     kept: int,
 ) -> None:
     chance = random.Random(7)
