@@ -42,8 +42,8 @@ SOAK_MOST_A_MINUTE = 40 * 1024
 """Bytes of one process, by the slope over the last two thirds of the time.
 
 Each minute has nearly 60 reloads (by SIGHUP, and because the file is watched) and 23,000 requests:
-1 KiB that is kept of each reload breaks it, and so do 2 bytes of each request. What an allocator
-took in one go late in a run of half an hour made 23 KiB a minute of nothing.
+1 KiB that is kept of each reload breaks it, and so do 2 bytes of each request. A run of half
+an hour had 23 KiB a minute in one worker, from one step late in it, and another run 8.
 """
 LIVES = 7200
 COMES_AND_GOES = 60
